@@ -1,0 +1,1 @@
+//! opsd: the agent on the host.

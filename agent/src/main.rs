@@ -1,0 +1,3 @@
+//! opsd: the agent on the host.
+
+fn main() {}

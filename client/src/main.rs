@@ -1,0 +1,3 @@
+//! opsctl: the client on the operator's laptop and in CI.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! HTTP, TCP and TLS probes with phase timings, used by opsd and by opsctl.

@@ -1,0 +1,1 @@
+//! The contract between opsd and opsctl: messages, services, descriptor set, JSON documents.

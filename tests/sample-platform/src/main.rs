@@ -1,0 +1,3 @@
+//! A small auction platform with fault switches: what the tests and the demo operate.
+
+fn main() {}

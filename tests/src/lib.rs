@@ -1,0 +1,1 @@
+//! The sandbox of real parts, and the tests that cross crates.

@@ -1,0 +1,1 @@
+//! Certificates, bundles, access tokens and the audit chain: pure code for both sides.

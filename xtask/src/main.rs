@@ -1,0 +1,3 @@
+//! The project's chores: demo, test, sandbox, ci.
+
+fn main() {}
