@@ -1,0 +1,3 @@
+//! One name for every rpc.
+
+include!("generated/rpc.rs");
