@@ -1,1 +1,11 @@
 //! The rules of opsd: services, operations, access, logs, backups; no wire, no I/O, no wall clock.
+//!
+//! A feature is one file here, and one port under [`ports`] for what it needs from outside.
+
+pub mod access;
+pub mod error;
+pub mod ids;
+pub mod operation;
+pub mod ports;
+
+pub use error::{Error, Evidence, Next, Reason, Result};

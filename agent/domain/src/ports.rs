@@ -1,0 +1,9 @@
+//! What the outside world looks like from here: one trait a file, few methods.
+
+pub mod audit_log;
+pub mod clock;
+pub mod journal;
+
+pub use audit_log::{AuditEntry, AuditLog};
+pub use clock::Clock;
+pub use journal::Journal;
