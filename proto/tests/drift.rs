@@ -1,6 +1,8 @@
 //! The committed code is what the protos say. `OPS_PROTO_REGENERATE=1 cargo test -p ops-proto --test drift` writes
 //! it anew.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Documents are what the schema promises.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use ops_proto::{json, v1};
 
 #[test]
