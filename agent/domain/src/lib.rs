@@ -4,6 +4,8 @@
 
 pub mod access;
 pub mod error;
+#[cfg(feature = "test-util")]
+pub mod fakes;
 pub mod ids;
 pub mod operation;
 pub mod ports;

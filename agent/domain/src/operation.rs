@@ -94,6 +94,12 @@ pub trait Task: Send + Sync {
     /// The configured limit of its run.
     fn timeout(&self) -> Duration;
 
+    /// The opsctl line that asks for it, without any confirmation: what a refusal completes and shows.
+    fn command(&self) -> Vec<String> {
+        let words = std::iter::once("opsctl").chain(self.kind().split('.')).map(str::to_owned);
+        words.chain(self.targets()).collect()
+    }
+
     /// What it would do, from a look at the world now. Must not change anything.
     async fn plan(&self) -> Result<Plan>;
 

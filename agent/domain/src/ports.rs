@@ -2,8 +2,10 @@
 
 pub mod audit_log;
 pub mod clock;
+pub mod entropy;
 pub mod journal;
 
 pub use audit_log::{AuditEntry, AuditLog};
 pub use clock::Clock;
+pub use entropy::Entropy;
 pub use journal::Journal;

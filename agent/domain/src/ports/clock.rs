@@ -1,5 +1,7 @@
 //! The one place that time comes from.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,4 +13,9 @@ pub trait Clock: Send + Sync {
 
     /// Since an arbitrary fixed moment; never goes back, whatever the wall clock does.
     fn monotonic(&self) -> Duration;
+
+    /// Ends once this much monotonic time is over.
+    fn sleep(&self, length: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(length))
+    }
 }

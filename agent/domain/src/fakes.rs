@@ -1,0 +1,13 @@
+//! In-memory twins of the ports, for tests. One file each, named as its port.
+
+mod audit_log;
+mod clock;
+mod entropy;
+mod journal;
+mod run_sink;
+
+pub use audit_log::FakeAuditLog;
+pub use clock::FakeClock;
+pub use entropy::FakeEntropy;
+pub use journal::{FakeJournal, Fault};
+pub use run_sink::RecordingRunSink;
