@@ -67,10 +67,14 @@ impl Identity {
         Ok(Self { certified: Arc::new(certified) })
     }
 
+    /// The certificate in DER.
+    pub fn certificate(&self) -> Result<&CertificateDer<'_>, Error> {
+        self.certified.end_entity_cert().map_err(|_| Error::Certificate)
+    }
+
     /// Checks this identity against the CA, for one side, now.
     pub fn verify(&self, ca: &CaCertificate, side: Side, now: Timestamp) -> Result<Peer, Error> {
-        let certificate = self.certified.end_entity_cert().map_err(|_| Error::Certificate)?;
-        Ok(peer::verify(ca, certificate, side, now)?)
+        Ok(peer::verify(ca, self.certificate()?, side, now)?)
     }
 }
 
