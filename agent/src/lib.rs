@@ -1,1 +1,3 @@
 //! opsd: the agent on the host.
+
+pub mod adapters;

@@ -2,6 +2,8 @@
 
 pub mod audit_log;
 pub mod clock;
+pub mod database;
+pub mod dump;
 pub mod entropy;
 pub mod journal;
 
