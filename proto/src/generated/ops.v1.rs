@@ -244,6 +244,13 @@ pub enum ErrorReason {
     RestoreFailed = 94,
     RestoreMismatch = 95,
     StoreUnavailable = 96,
+    /// Raised by opsctl itself, before or beside an answer of the agent. 200 to 219.
+    ContextMissing = 200,
+    ContextInvalid = 201,
+    AgentUnreachable = 202,
+    AgentUntrusted = 203,
+    AuditBroken = 204,
+    FileFailed = 205,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -306,6 +313,12 @@ impl ErrorReason {
             Self::RestoreFailed => "ERROR_REASON_RESTORE_FAILED",
             Self::RestoreMismatch => "ERROR_REASON_RESTORE_MISMATCH",
             Self::StoreUnavailable => "ERROR_REASON_STORE_UNAVAILABLE",
+            Self::ContextMissing => "ERROR_REASON_CONTEXT_MISSING",
+            Self::ContextInvalid => "ERROR_REASON_CONTEXT_INVALID",
+            Self::AgentUnreachable => "ERROR_REASON_AGENT_UNREACHABLE",
+            Self::AgentUntrusted => "ERROR_REASON_AGENT_UNTRUSTED",
+            Self::AuditBroken => "ERROR_REASON_AUDIT_BROKEN",
+            Self::FileFailed => "ERROR_REASON_FILE_FAILED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -365,6 +378,12 @@ impl ErrorReason {
             "ERROR_REASON_RESTORE_FAILED" => Some(Self::RestoreFailed),
             "ERROR_REASON_RESTORE_MISMATCH" => Some(Self::RestoreMismatch),
             "ERROR_REASON_STORE_UNAVAILABLE" => Some(Self::StoreUnavailable),
+            "ERROR_REASON_CONTEXT_MISSING" => Some(Self::ContextMissing),
+            "ERROR_REASON_CONTEXT_INVALID" => Some(Self::ContextInvalid),
+            "ERROR_REASON_AGENT_UNREACHABLE" => Some(Self::AgentUnreachable),
+            "ERROR_REASON_AGENT_UNTRUSTED" => Some(Self::AgentUntrusted),
+            "ERROR_REASON_AUDIT_BROKEN" => Some(Self::AuditBroken),
+            "ERROR_REASON_FILE_FAILED" => Some(Self::FileFailed),
             _ => None,
         }
     }
