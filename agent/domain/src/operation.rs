@@ -3,18 +3,29 @@
 //! A feature writes a [`Task`]; the engine gives it a plan's digest, confirmation, audit, idempotency, locks, events,
 //! and recovery after a crash.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
+use crate::access::{Permission, Principal};
 use crate::error::{Error, Evidence, Result};
-use crate::ids::{OperationId, Subject};
+use crate::ids::{OperationId, ServiceName, Subject};
 use crate::ports::journal::Recorded;
+
+mod engine;
+mod live;
+mod locks;
+mod options;
+mod plans;
+mod recovery;
+mod run;
+mod watch;
+
+pub use engine::{Limits, Operations, Ports};
+pub use run::{PhaseHandle, Run, RunSink};
 
 /// How a change is to be made, from the request.
 #[derive(Clone, Debug, Default)]
@@ -293,152 +304,73 @@ pub enum Happening {
     Ended(State),
 }
 
-/// Where a running task's words go: the engine, or a recorder in tests.
-#[async_trait]
-pub trait RunSink: Send + Sync {
-    /// A phase in its newest form. Progress may be thinned out; begin and end never are.
-    fn phase(&self, phase: Phase);
-
-    /// A line for people.
-    fn note(&self, text: String);
-
-    /// Durable when it returns.
-    ///
-    /// # Errors
-    /// `STATE_UNAVAILABLE`: the journal did not take it, so the step must not be done.
-    async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<()>;
-
-    /// Now, for phases.
-    fn now(&self) -> Timestamp;
-
-    /// Monotonic.
-    fn monotonic(&self) -> Duration;
+/// The answer to a change that was asked for.
+#[derive(Clone, Debug)]
+pub enum Started {
+    /// Only planned: nothing was changed.
+    Plan(Planned),
+    /// It runs, or has ended already under the same idempotency key.
+    Operation(Operation),
 }
 
-/// What a task is given while it runs.
-#[derive(Clone)]
-pub struct Run {
-    id: OperationId,
-    sink: Arc<dyn RunSink>,
-    cancelled: CancellationToken,
-    deadline: Duration,
+/// A plan that can be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Random, for one use by the subject that asked.
+    pub plan_id: String,
+    /// SHA-256 over route, kind, parameters and preconditions, hex.
+    pub digest: String,
+    /// 10 minutes after the end of planning.
+    pub expires_at: Timestamp,
+    /// `service.restart`.
+    pub kind: String,
+    /// What it is about.
+    pub targets: Vec<String>,
+    /// What the task says.
+    pub plan: Plan,
 }
 
-impl Run {
-    /// For the engine, and for tests of tasks. `deadline` is in monotonic time.
+/// What a watcher is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// The next event.
+    Event(Event),
+    /// All of it, once, at the end.
+    Operation(Box<Operation>),
+}
+
+impl Operation {
+    /// As this caller may see it: quoted lines of logs are only for who may read the log of that service.
     #[must_use]
-    pub fn new(
-        id: OperationId,
-        sink: Arc<dyn RunSink>,
-        cancelled: CancellationToken,
-        deadline: Duration,
-    ) -> Self {
-        Self { id, sink, cancelled, deadline }
+    pub fn shown_to(mut self, principal: &Principal) -> Self {
+        if let Some(problem) = &mut self.problem {
+            let targets = if problem.target.is_empty() {
+                self.targets.as_slice()
+            } else {
+                std::slice::from_ref(&problem.target)
+            };
+            let covered =
+                |target: &String| ServiceName::parse(target).is_ok_and(|name| principal.covers(&name));
+            if !principal.has(Permission::LogRead) || !targets.iter().all(covered) {
+                for evidence in problem.evidence.iter_mut().filter(|evidence| !evidence.lines.is_empty()) {
+                    evidence.lines.clear();
+                    "not shown: needs log.read on this service".clone_into(&mut evidence.text);
+                }
+            }
+        }
+        self
     }
 
-    /// The operation's id.
+    /// `ready 61 %`: the phase it is in; empty before the first.
     #[must_use]
-    pub fn id(&self) -> &OperationId {
-        &self.id
-    }
-
-    /// Someone asked it to stop; end at the next safe point.
-    #[must_use]
-    pub fn cancelled(&self) -> &CancellationToken {
-        &self.cancelled
-    }
-
-    /// What is left of its time.
-    #[must_use]
-    pub fn remaining(&self) -> Duration {
-        self.deadline.saturating_sub(self.sink.monotonic())
-    }
-
-    /// Now, UTC.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        self.sink.now()
-    }
-
-    /// Monotonic time.
-    #[must_use]
-    pub fn monotonic(&self) -> Duration {
-        self.sink.monotonic()
-    }
-
-    /// Begins a phase; `target` is empty when the operation has only one.
-    pub fn phase(&self, name: &str, target: &str) -> PhaseHandle {
-        let phase = Phase {
-            name: name.to_owned(),
-            target: target.to_owned(),
-            state: PhaseState::Running,
-            started_at: self.sink.now(),
-            elapsed_ms: 0,
-            text: String::new(),
-            done: 0,
-            total: 0,
-            unit: String::new(),
+    pub fn progress(&self) -> String {
+        let Some(phase) = self.phases.iter().rev().find(|phase| phase.state == PhaseState::Running) else {
+            return String::new();
         };
-        self.sink.phase(phase.clone());
-        PhaseHandle { began: self.sink.monotonic(), phase, sink: Arc::clone(&self.sink) }
-    }
-
-    /// A line for people.
-    pub fn note(&self, text: impl Into<String>) {
-        self.sink.note(text.into());
-    }
-
-    /// Journals a point that a recovery can rely on; durable when it returns.
-    ///
-    /// # Errors
-    /// `STATE_UNAVAILABLE`: do not do the step.
-    pub async fn checkpoint(&self, name: &str, data: Value) -> Result<()> {
-        self.sink.checkpoint(Checkpoint { name: name.to_owned(), data }).await
+        let share = u128::from(phase.done) * 100 / u128::from(phase.total.max(1));
+        if phase.total == 0 { phase.name.clone() } else { format!("{} {share} %", phase.name) }
     }
 }
 
-/// A phase that has begun and must be ended by [`PhaseHandle::done`] or [`PhaseHandle::failed`].
-#[must_use]
-pub struct PhaseHandle {
-    began: Duration,
-    phase: Phase,
-    sink: Arc<dyn RunSink>,
-}
-
-impl PhaseHandle {
-    /// Work done of all, in `unit`.
-    pub fn progress(&mut self, done: u64, total: u64, unit: &str) {
-        (self.phase.done, self.phase.total) = (done, total);
-        unit.clone_into(&mut self.phase.unit);
-        self.send();
-    }
-
-    /// What is known so far.
-    pub fn text(&mut self, text: impl Into<String>) {
-        self.phase.text = text.into();
-        self.send();
-    }
-
-    /// It went well.
-    pub fn done(mut self, text: impl Into<String>) {
-        self.phase.state = PhaseState::Done;
-        self.text(text);
-    }
-
-    /// It failed.
-    pub fn failed(mut self, text: impl Into<String>) {
-        self.phase.state = PhaseState::Failed;
-        self.text(text);
-    }
-
-    /// How long so far.
-    #[must_use]
-    pub fn elapsed(&self) -> Duration {
-        self.sink.monotonic().saturating_sub(self.began)
-    }
-
-    fn send(&mut self) {
-        self.phase.elapsed_ms = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.sink.phase(self.phase.clone());
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -111,8 +111,13 @@ impl Journal for FakeJournal {
         self.write(|state| state.prepared.insert(id.to_string(), abandoned.clone())).await.map(drop)
     }
 
-    async fn dismiss(&self, id: &OperationId) -> Result<()> {
-        self.write(|state| state.prepared.remove(id.as_str())).await.map(drop)
+    async fn abandon(&self, id: &OperationId) -> Result<()> {
+        self.write(|state| {
+            if let Some(entry) = state.prepared.remove(id.as_str()) {
+                state.owe(entry);
+            }
+        })
+        .await
     }
 
     async fn insert(&self, recorded: &Recorded, idempotency: Option<&IdempotencyKey>) -> Result<()> {
@@ -198,7 +203,6 @@ impl Journal for FakeJournal {
 
     async fn open(&self) -> Result<Vec<Recorded>> {
         let mut state = self.state();
-        // What was prepared and never became an operation is owed as abandoned, once the process that knew is gone.
         for (_, entry) in std::mem::take(&mut state.prepared) {
             state.owe(entry);
         }

@@ -47,8 +47,8 @@ pub trait Journal: Send + Sync {
     /// An operation is about to be audited. If nothing more is heard of it, `abandoned` is owed to the audit trail.
     async fn prepare(&self, id: &OperationId, abandoned: &AuditEntry) -> Result<()>;
 
-    /// It came to nothing: no intent was written, so nothing is owed.
-    async fn dismiss(&self, id: &OperationId) -> Result<()>;
+    /// It came to nothing: what [`Journal::prepare`] wrote is owed from now on.
+    async fn abandon(&self, id: &OperationId) -> Result<()>;
 
     /// A new operation, audited, before it has any effect. Takes the place of what [`Journal::prepare`] wrote.
     async fn insert(&self, recorded: &Recorded, idempotency: Option<&IdempotencyKey>) -> Result<()>;
@@ -88,7 +88,8 @@ pub trait Journal: Send + Sync {
     /// Newest first.
     async fn list(&self, limit: u32, running: bool) -> Result<Vec<Operation>>;
 
-    /// Those that had not ended, the oldest first: what a start after a crash must look at.
+    /// Those that had not ended, the oldest first: what a start after a crash must look at. Whatever was prepared and
+    /// never begun is owed from now on.
     async fn open(&self) -> Result<Vec<Recorded>>;
 
     /// Forgets those that ended before the moment, with their events; returns how many.
