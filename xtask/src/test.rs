@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Instant;
 
-use ops_tests::parts;
+use ops_tests::{parts, sandbox};
 
 use crate::Failure;
 use crate::build::{cargo, everything};
@@ -11,10 +11,14 @@ use crate::build::{cargo, everything};
 pub(crate) fn run(arguments: &[&str]) -> Result<(), Failure> {
     let began = Instant::now();
     parts::ensure_all(&parts::to_stderr)?;
+    sandbox::clear_leftovers()?;
     let binaries = everything()?;
     let mut tests = cargo();
     tests.args(["test", "--workspace"]).args(arguments);
     tests.env("OPS_PARTS_DIR", parts::folder()).env("OPS_BIN_DIR", binaries);
+    // Most tests with a sandbox wait for supervisord, which counts in seconds: twice as many as cores.
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    tests.env("RUST_TEST_THREADS", (2 * cores).to_string());
     let output = tests.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {

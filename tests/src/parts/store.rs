@@ -55,12 +55,12 @@ impl Store {
     }
 
     /// The folder of the part, built by `build` when it is not whole. The caller has the turn.
-    pub(super) fn ensure(
+    pub(super) fn ensure<E: From<Error>>(
         &self,
         name: &str,
         made_from: &[&[u8]],
-        build: impl FnOnce(&Path) -> Result<(), Error>,
-    ) -> Result<PathBuf, Error> {
+        build: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
         let path = self.place(name, made_from);
         let stamp = path.join(STAMP);
         if stamp.exists() {
@@ -69,7 +69,7 @@ impl Store {
         match fs::remove_dir_all(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(Error::Io { doing: "clear", path, source }),
+            Err(source) => return Err(Error::Io { doing: "clear", path, source }.into()),
         }
         fs::create_dir_all(&path).map_err(|source| Error::Io {
             doing: "make folder",
@@ -129,7 +129,7 @@ mod tests {
         });
         assert!(cut.is_err());
         assert_eq!(store.present("tool", &[b"v1"]), None);
-        let whole = store.ensure("tool", &[b"v1"], |_| Ok(())).unwrap();
+        let whole = store.ensure("tool", &[b"v1"], |_| Ok::<_, Error>(())).unwrap();
         assert!(!whole.join("half").exists());
     }
 
