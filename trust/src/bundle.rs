@@ -113,14 +113,7 @@ impl Bundle {
         if self.version != VERSION {
             return Err(Error::Version { found: self.version });
         }
-        if self.agent.id.kind() != Kind::Agent {
-            return Err(Error::NotAnAgent { id: self.agent.id.clone() });
-        }
-        if !(1..=MAX_ADDRESSES).contains(&self.agent.addresses.len()) {
-            return Err(Error::Addresses { count: self.agent.addresses.len() });
-        }
-        self.agent.addresses.iter().try_for_each(|address| check_address(address))?;
-        self.agent.server_name.parse::<Host>().map_err(|_| Error::ServerName)?;
+        self.agent.check()?;
         let ca = self.ca()?;
         let Some(identity) = &self.identity else { return Ok(()) };
         let certificate = single_certificate(&identity.cert)?;
@@ -137,6 +130,20 @@ impl Bundle {
             Identity::from_pem(&identity.cert, key)?;
         }
         Ok(())
+    }
+}
+
+impl AgentInfo {
+    /// Checks id, addresses and name; the CA is checked where it is used.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.id.kind() != Kind::Agent {
+            return Err(Error::NotAnAgent { id: self.id.clone() });
+        }
+        if !(1..=MAX_ADDRESSES).contains(&self.addresses.len()) {
+            return Err(Error::Addresses { count: self.addresses.len() });
+        }
+        self.addresses.iter().try_for_each(|address| check_address(address))?;
+        self.server_name.parse::<Host>().map(|_| ()).map_err(|_| Error::ServerName)
     }
 }
 

@@ -198,6 +198,14 @@ pub enum Error {
     /// A file of the folder was refused.
     #[error(transparent)]
     File(#[from] private_file::Error),
+    /// A note about an agent cannot be used.
+    #[error("{path}: {problem}")]
+    Agent {
+        /// The note.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The folder's list of certificates cannot be read.
     #[error("{path}: line {line} is not a record of a certificate")]
     Record {

@@ -9,6 +9,7 @@
 //! | [`ca`], [`leaf`] | the small CA in a folder, and the one profile of certificates it signs |
 //! | [`peer`], [`tls`] | what either side demands of the other's certificate; TLS configurations; what went wrong |
 //! | [`bundle`] | one file that enrols a person or a job |
+//! | [`policy`] | bindings as `opsd init` and `opsctl pki issue` add them to `policy.toml` |
 //! | [`token`] | access tokens: sign, verify |
 //! | [`audit`] | the audit trail: a hash chain with forward-secure signed checkpoints |
 
@@ -18,6 +19,7 @@ pub mod ca;
 pub mod key;
 pub mod leaf;
 pub mod peer;
+pub mod policy;
 pub mod tls;
 pub mod token;
 

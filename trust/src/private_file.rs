@@ -68,21 +68,21 @@ pub fn create_dir(path: &Path) -> Result<(), Error> {
 /// Puts `bytes` in the place of `path` in one step: readers see the old file or the new one, never a part. The new
 /// file has mode 0600.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".new-{}", std::process::id()));
-    let staged = path.with_file_name(name);
-    match fs::remove_file(&staged) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(refused(&staged, e)),
-    }
-    create(&staged, bytes)?;
-    if let Err(error) = fs::rename(&staged, path) {
-        // The old file stands; the staged one would only confuse.
-        drop(fs::remove_file(&staged));
-        return Err(refused(path, error));
-    }
-    sync_parent(path)
+    stage(path, bytes, |_| Ok(()))
+}
+
+/// As [`replace`], but the new file has the mode and the owner of the old one, which has to be there.
+pub fn update(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let old = fs::metadata(path).map_err(|e| refused(path, e))?;
+    stage(path, bytes, |staged| {
+        fs::set_permissions(staged, fs::Permissions::from_mode(old.mode() & 0o7777))?;
+        // Only root can give a file away, and only root's edits of others' files need it.
+        match fs::metadata(staged)? {
+            ours if ours.uid() == old.uid() && ours.gid() == old.gid() => Ok(()),
+            ours if ours.uid() == 0 => std::os::unix::fs::chown(staged, Some(old.uid()), Some(old.gid())),
+            _ => Ok(()),
+        }
+    })
 }
 
 /// Appends `bytes` with one write and syncs; makes the file (0600) where it is missing.
@@ -121,6 +121,24 @@ pub fn check_private(path: &Path, wanted: u32) -> Result<(), Error> {
         return Err(Error::TooOpen { path: path.to_owned(), mode, wanted });
     }
     Ok(())
+}
+
+fn stage(path: &Path, bytes: &[u8], dress: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Error> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let staged = path.with_file_name(name);
+    match fs::remove_file(&staged) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(refused(&staged, e)),
+    }
+    create(&staged, bytes)?;
+    if let Err(error) = dress(&staged).and_then(|()| fs::rename(&staged, path)) {
+        // The old file stands; the staged one would only confuse.
+        drop(fs::remove_file(&staged));
+        return Err(refused(path, error));
+    }
+    sync_parent(path)
 }
 
 fn create_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
@@ -200,6 +218,16 @@ mod tests {
         replace(&path, b"new").unwrap();
         assert_eq!((read(&path, 10).unwrap().as_slice(), mode(&path)), (b"new".as_slice(), 0o600));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn updating_keeps_the_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.toml");
+        assert!(update(&path, b"new").is_err());
+        create_public(&path, b"old").unwrap();
+        update(&path, b"new").unwrap();
+        assert_eq!((read(&path, 10).unwrap().as_slice(), mode(&path)), (b"new".as_slice(), 0o644));
     }
 
     #[test]

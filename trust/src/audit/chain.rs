@@ -27,6 +27,11 @@ impl Epoch {
         Ok(Self { number: 0, key: SigningKey::generate()? })
     }
 
+    /// The name of the file that holds an epoch's key (PKCS#8, PEM, 0600) in the trail's folder: `epoch-0.key`.
+    pub fn file_name(number: u64) -> String {
+        format!("epoch-{number}.key")
+    }
+
     /// The epoch after this one, with a new key.
     pub fn next(&self) -> Result<Self, KeyError> {
         Ok(Self { number: self.number + 1, key: SigningKey::generate()? })

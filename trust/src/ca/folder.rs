@@ -1,17 +1,21 @@
-//! The CA's folder: `ca.pem`, `ca.key` (0600), `issued.jsonl` (one line a certificate, written before it is handed out).
+//! The CA's folder: `ca.pem`, `ca.key` (0600), `issued.jsonl` (one line a certificate, written before it is handed out),
+//! `agents/NAME.toml` (where each agent is reached, for the bundles of its callers).
 
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Authority, CaCertificate, Error, Issued};
-use crate::key::PrivateKeyPem;
+use crate::bundle::AgentInfo;
+use crate::key::{PrivateKeyPem, PublicKey};
 use crate::leaf::{Csr, Leaf};
 use crate::private_file;
 use crate::subject::Subject;
 
 const MAX_KEY_BYTES: u64 = 16 * 1024;
+const MAX_AGENT_BYTES: u64 = 16 * 1024;
 const MAX_ISSUED_BYTES: u64 = 16 * 1024 * 1024;
 
 /// An open CA folder.
@@ -38,6 +42,15 @@ pub struct IssuedRecord {
     /// Its host names; agents only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentRecord {
+    id: Subject,
+    addresses: Vec<String>,
+    server_name: String,
+    audit_root: PublicKey,
 }
 
 impl CaFolder {
@@ -90,6 +103,61 @@ impl CaFolder {
         Ok(issued)
     }
 
+    /// Remembers how an agent is reached, or puts it right. The CA in `agent` is not kept: it is this folder's.
+    pub fn put_agent(&self, agent: &AgentInfo) -> Result<(), Error> {
+        let folder = self.path.join("agents");
+        let path = folder.join(format!("{}.toml", agent.id.name()));
+        let bad = |problem: String| Error::Agent { path: path.clone(), problem };
+        agent.check().map_err(|e| bad(e.to_string()))?;
+        if !folder.is_dir() {
+            private_file::create_dir(&folder)?;
+        }
+        let record = AgentRecord {
+            id: agent.id.clone(),
+            addresses: agent.addresses.clone(),
+            server_name: agent.server_name.clone(),
+            audit_root: agent.audit_root,
+        };
+        let text = toml::to_string(&record).map_err(|e| bad(e.to_string()))?;
+        Ok(private_file::replace(&path, text.as_bytes())?)
+    }
+
+    /// The agents that bundles can lead to, by name.
+    pub fn agents(&self) -> Result<Vec<AgentInfo>, Error> {
+        let folder = self.path.join("agents");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(private_file::Error::Io { path: folder, source }.into()),
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path =
+                entry.map_err(|source| private_file::Error::Io { path: folder.clone(), source })?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        paths.iter().map(|path| self.read_agent(path)).collect()
+    }
+
+    fn read_agent(&self, path: &Path) -> Result<AgentInfo, Error> {
+        let bad = |problem: String| Error::Agent { path: path.to_owned(), problem };
+        let bytes = private_file::read(path, MAX_AGENT_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|_| bad("not UTF-8".into()))?;
+        let record: AgentRecord = toml::from_str(&text).map_err(|e| bad(e.message().to_owned()))?;
+        let agent = AgentInfo {
+            id: record.id,
+            addresses: record.addresses,
+            server_name: record.server_name,
+            ca: self.certificate().pem().to_owned(),
+            audit_root: record.audit_root,
+        };
+        agent.check().map_err(|e| bad(e.to_string()))?;
+        Ok(agent)
+    }
+
     /// Every certificate that this folder has signed, oldest first.
     pub fn issued(&self) -> Result<Vec<IssuedRecord>, Error> {
         let path = self.list();
@@ -130,7 +198,6 @@ impl CaFolder {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -206,6 +273,28 @@ mod tests {
         assert_eq!(list[0].serial, issued.serial);
         assert_eq!(list[0].not_after, "2027-02-22T12:00:00Z".parse().unwrap());
         assert_eq!(list[1].hosts, ["auction-1.example.net", "127.0.0.1"]);
+    }
+
+    #[test]
+    fn agents_are_remembered_with_the_folders_own_ca() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = CaFolder::create(&dir.path().join("ca"), now()).unwrap();
+        assert!(ca.agents().unwrap().is_empty());
+        let mut agent = AgentInfo {
+            id: "agent/auction-1".parse().unwrap(),
+            addresses: vec!["a.example:7443".into()],
+            server_name: "a.example".into(),
+            ca: ca.certificate().pem().to_owned(),
+            audit_root: crate::key::SigningKey::generate().unwrap().public(),
+        };
+        ca.put_agent(&agent).unwrap();
+        agent.addresses = vec!["b.example:7443".into()];
+        ca.put_agent(&agent).unwrap();
+        assert_eq!(ca.agents().unwrap(), [agent.clone()]);
+        agent.id = "user/alice".parse().unwrap();
+        assert!(ca.put_agent(&agent).is_err());
+        fs::write(ca.path().join("agents/b.toml"), "garbage").unwrap();
+        assert!(ca.agents().unwrap_err().to_string().contains("b.toml"));
     }
 
     #[test]
