@@ -1,3 +1,4 @@
 //! opsd: the agent on the host.
 
 pub mod adapters;
+pub mod init;
