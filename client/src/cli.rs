@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{access, agent, version};
+use crate::commands::{access, agent, completion, explain, man, status, version};
 use crate::output::{Color, Format, parse_duration};
 
 const EXAMPLES: &str = "\
@@ -125,10 +125,18 @@ pub struct Global {
 /// The nouns.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Services and checks in one answer, worst first
+    Status(status::Args),
     /// Who you are to the agent, roles, access tokens
     Access(access::Args),
     /// The agent itself
     Agent(agent::Args),
+    /// What a reason means, what to check, what to run
+    Explain(explain::Args),
+    /// A script that completes commands and names in the shell
+    Completion(completion::Args),
+    /// Manual pages
+    Man(man::Args),
     /// Versions of opsctl and of the agent
     Version(version::Args),
 }

@@ -7,6 +7,10 @@ use crate::session::Session;
 
 pub mod access;
 pub mod agent;
+pub mod completion;
+pub mod explain;
+pub mod man;
+pub mod status;
 pub mod version;
 
 /// Runs a parsed command.
@@ -17,6 +21,10 @@ pub async fn run(command: Command, session: &Session) -> Result<Exit> {
     match command {
         Command::Access(args) => access::run(args, session).await,
         Command::Agent(args) => agent::run(args, session).await,
+        Command::Completion(args) => completion::run(&args, session),
+        Command::Explain(args) => explain::run(&args, session),
+        Command::Man(args) => man::run(&args, session),
+        Command::Status(args) => status::run(args, session).await,
         Command::Version(args) => version::run(&args, session).await,
     }
 }

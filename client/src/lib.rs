@@ -19,6 +19,7 @@ use ops_proto::v1::ErrorReason;
 
 pub mod cli;
 pub mod commands;
+pub mod completion;
 pub mod confirm;
 pub mod connection;
 pub mod context;
@@ -39,6 +40,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The whole program: parse, run, print, exit code.
 pub fn main(argv: impl Iterator<Item = OsString>) -> ExitCode {
     let argv: Vec<OsString> = argv.collect();
+    if completion::answer(&argv) {
+        return Exit::Done.into();
+    }
     let (cli, session) = match parse(&argv) {
         Ok(parsed) => parsed,
         Err(exit) => return exit.into(),

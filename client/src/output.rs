@@ -173,9 +173,15 @@ impl Output {
     /// # Errors
     /// stdout cannot be written.
     pub fn table(&self, table: &Table) -> Result<()> {
+        self.bytes(self.rendered(table).as_bytes())
+    }
+
+    /// The table as [`Output::table`] writes it, to stand between other lines.
+    #[must_use]
+    pub fn rendered(&self, table: &Table) -> String {
         let wide = self.format == Format::Wide;
         let width = if wide { None } else { self.width };
-        self.bytes(table.render(wide, width, self.stdout).as_bytes())
+        table.render(wide, width, self.stdout)
     }
 
     /// One line of data.

@@ -4,6 +4,7 @@
 //! protoc; `tests/drift.rs` holds the two together.
 
 pub mod json;
+pub mod reasons;
 mod rpc;
 
 pub use rpc::Rpc;
