@@ -8,7 +8,9 @@ pub mod error;
 #[cfg(feature = "test-util")]
 pub mod fakes;
 pub mod ids;
+pub mod near;
 pub mod operation;
 pub mod ports;
+pub mod probe;
 
 pub use error::{Error, Evidence, Next, Reason, Result};
