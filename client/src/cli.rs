@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{access, agent, completion, explain, man, status, version};
+use crate::commands::{access, agent, audit, completion, explain, man, status, version};
 use crate::output::{Color, Format, parse_duration};
 
 const EXAMPLES: &str = "\
@@ -129,6 +129,8 @@ pub enum Command {
     Status(status::Args),
     /// Who you are to the agent, roles, access tokens
     Access(access::Args),
+    /// The audit trail: list, verify, export
+    Audit(audit::Args),
     /// The agent itself
     Agent(agent::Args),
     /// What a reason means, what to check, what to run

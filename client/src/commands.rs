@@ -7,6 +7,7 @@ use crate::session::Session;
 
 pub mod access;
 pub mod agent;
+pub mod audit;
 pub mod completion;
 pub mod explain;
 pub mod man;
@@ -21,6 +22,7 @@ pub async fn run(command: Command, session: &Session) -> Result<Exit> {
     match command {
         Command::Access(args) => access::run(args, session).await,
         Command::Agent(args) => agent::run(args, session).await,
+        Command::Audit(args) => audit::run(args, session).await,
         Command::Completion(args) => completion::run(&args, session),
         Command::Explain(args) => explain::run(&args, session),
         Command::Man(args) => man::run(&args, session),
