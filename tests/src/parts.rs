@@ -25,7 +25,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 pub use error::Error;
-pub use mongodb::MongoServer;
+pub use mongodb::{GIVEN, MongoServer};
 use store::Store;
 
 /// Where the parts lie when [`folder`] is not told otherwise, seen from the workspace.
@@ -63,7 +63,8 @@ pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// The folder of the parts: `OPS_PARTS_DIR`, else `.parts` in the workspace.
 pub fn folder() -> PathBuf {
-    std::env::var_os("OPS_PARTS_DIR").map_or_else(|| workspace().join(FOLDER), PathBuf::from)
+    let chosen = std::env::var_os("OPS_PARTS_DIR").filter(|folder| !folder.is_empty());
+    chosen.and_then(|folder| std::path::absolute(folder).ok()).unwrap_or_else(|| workspace().join(FOLDER))
 }
 
 /// The workspace's root.

@@ -265,9 +265,16 @@ impl Sandbox {
     /// After a minute, with the end of the log that should tell why.
     pub fn wait_until_healthy(&self) -> Result<(), Error> {
         for program in KEPT {
-            self.wait_for(&format!("{program} RUNNING"), program, || {
-                if supervisor::is_running(&self.supervisor_log(), program) { Ok(()) } else { Err("not yet") }
+            let log = self.supervisor_log();
+            let runs = self.wait_for(&format!("{program} RUNNING"), program, || {
+                supervisor::start_result(&log, program).ok_or("supervisord has not said so")
             })?;
+            if !runs {
+                return Err(Error::Failed {
+                    what: format!("starting {program}"),
+                    evidence: last_lines(&log),
+                });
+            }
         }
         for (program, address, path) in
             [("backend", self.addresses.backend, "/api/health"), ("frontend", self.addresses.frontend, "/")]
@@ -324,16 +331,17 @@ impl Sandbox {
     /// # Errors
     /// When something cannot be ended or removed.
     pub fn down(mut self) -> Result<(), Error> {
+        remove_databases(&self.description);
         end_in_order(&self.description.processes, self.supervisord_child.take())?;
         self.clear()
     }
 
-    fn wait_for<E: std::fmt::Display>(
+    fn wait_for<T, E: std::fmt::Display>(
         &self,
         what: &str,
         program: &str,
-        attempt: impl FnMut() -> Result<(), E>,
-    ) -> Result<(), Error> {
+        attempt: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, Error> {
         eventually(HEALTHY, what, attempt)
             .map_err(|waited| Error::NotReady { waited, log: last_lines(&self.stderr_log(program)) })
     }
@@ -362,6 +370,7 @@ impl Drop for Sandbox {
         if self.detached || self.cleared {
             return;
         }
+        remove_databases(&self.description);
         if let Err(error) = self.clear() {
             parts::to_stderr(&error.to_string());
         }
@@ -375,11 +384,22 @@ impl Drop for Sandbox {
 pub fn down(dir: &Path) -> Result<(), Error> {
     let dir = std::path::absolute(dir).map_err(Error::doing("find the sandbox's folder"))?;
     if let Some(description) = Description::read(&dir)? {
+        remove_databases(&description);
         end_in_order(&description.processes, None)?;
         remove_sockets(&dir, &description.sockets)?;
     }
     belongings::kill_all(&dir).map_err(Error::doing("end the sandbox"))?;
     Description::remove(&dir)
+}
+
+/// What cannot be dropped, because the server is away, is told and left there.
+fn remove_databases(description: &Description) {
+    let Mongodb { uri, database, kind } = &description.mongodb;
+    let folder = description.opsd.parent().unwrap_or(Path::new("."));
+    let platform = Binaries::in_folder(folder).sample_platform;
+    if let Err(error) = database::remove(kind, uri, database, &platform) {
+        parts::to_stderr(&format!("{database} is left on the given server: {error}"));
+    }
 }
 
 /// The agent first, as it calls the others; then supervisord, which ends its programs.

@@ -24,6 +24,9 @@ const SELECTION: Duration = Duration::from_secs(10);
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: Target,
+    /// Drop the database instead, and those whose names begin with its name.
+    #[arg(long)]
+    remove: bool,
 }
 
 /// Which database.
@@ -52,6 +55,10 @@ impl Target {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let began = Instant::now();
     let (database, _) = arguments.target.open(SELECTION).await?;
+    if arguments.remove {
+        remove(&database).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut total = 0;
     for seeded in collections::all() {
         total += seeded.documents.len();
@@ -60,6 +67,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let name = database.name();
     say(&format!("seeded {name} with {total} documents in {:.2} s", began.elapsed().as_secs_f64()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Restores into a database beside the platform's carry its name in front.
+async fn remove(database: &mongodb::Database) -> Result<(), Failure> {
+    for name in database.client().list_database_names().await? {
+        if name.starts_with(database.name()) {
+            database.client().database(&name).drop().await?;
+        }
+    }
+    Ok(())
 }
 
 /// The collection is dropped first: seeding twice is seeding once.

@@ -7,6 +7,9 @@ use super::run::on_path;
 use super::store::Store;
 use super::{Error, Progress};
 
+/// [`MongoServer::kind`] of a server that somebody else runs.
+pub const GIVEN: &str = "given";
+
 /// A MongoDB server, in the order in which they are preferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MongoServer {
@@ -31,7 +34,7 @@ impl MongoServer {
     /// One word for it: `given`, `mongod` or `ferretdb`.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Given { .. } => "given",
+            Self::Given { .. } => GIVEN,
             Self::Mongod { .. } => "mongod",
             Self::Ferretdb { .. } => "ferretdb",
         }

@@ -21,6 +21,8 @@ pub struct Binaries {
 impl Binaries {
     /// Those in `folder`.
     pub fn in_folder(folder: &Path) -> Self {
+        // supervisord would look for a relative one elsewhere.
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
         let program = |name| folder.join(name);
         Self { opsd: program("opsd"), opsctl: program("opsctl"), sample_platform: program("sample-platform") }
     }

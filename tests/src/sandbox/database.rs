@@ -12,7 +12,7 @@ use super::layout::{Addresses, Layout};
 use super::supervisor::quoted;
 use super::{Error, last_lines};
 use crate::belongings::Process;
-use crate::parts::{self, MongoServer, Parts};
+use crate::parts::{self, GIVEN, MongoServer, Parts};
 use crate::patience::eventually;
 
 /// The playbook's name for it.
@@ -85,6 +85,14 @@ impl Database {
     }
 }
 
+/// Drops what a sandbox made on a server that is not its own; whatever is its own goes with its folder.
+pub(super) fn remove(kind: &str, uri: &str, name: &str, platform: &Path) -> Result<(), Error> {
+    if kind != GIVEN {
+        return Ok(());
+    }
+    run_seed(platform, uri, name, &["--remove"])
+}
+
 /// FerretDB's files after seeding: made once, copied into each sandbox.
 fn seeded(ferretdb: &Path, platform: &Path) -> Result<PathBuf, Error> {
     let sources = parts::workspace().join("tests/sample-platform/src");
@@ -115,8 +123,12 @@ fn seed_into(ferretdb: &Path, platform: &Path, into: &Path) -> Result<(), Error>
 }
 
 fn seed(platform: &Path, uri: &str, name: &str) -> Result<(), Error> {
+    run_seed(platform, uri, name, &[])
+}
+
+fn run_seed(platform: &Path, uri: &str, name: &str, arguments: &[&str]) -> Result<(), Error> {
     let mut command = Command::new(platform);
-    command.arg("seed").env("MONGODB_URI", uri).env("DB_NAME", name).stdin(Stdio::null());
+    command.arg("seed").args(arguments).env("MONGODB_URI", uri).env("DB_NAME", name).stdin(Stdio::null());
     let output = command.output().map_err(Error::doing("start the seeding"))?;
     if output.status.success() {
         return Ok(());

@@ -106,13 +106,16 @@ pub(super) fn last_spawned(log: &Path, program: &str) -> Option<i32> {
     text.lines().rev().find_map(|line| line.split_once(&spawned)?.1.trim().parse().ok())
 }
 
-/// Whether supervisord has called the program RUNNING since it started it last.
-pub(super) fn is_running(log: &Path, program: &str) -> bool {
+/// What supervisord said of the program since it was to start last: `Some(true)` RUNNING, `Some(false)` FATAL.
+pub(super) fn start_result(log: &Path, program: &str) -> Option<bool> {
     let text = fs::read_to_string(log).unwrap_or_default();
     let running = format!("success: {program} entered RUNNING state");
+    let fatal = format!("gave up: {program} entered FATAL state");
     let spawned = format!("spawned: '{program}' with pid ");
-    let last = text.lines().rev().find(|line| line.contains(&running) || line.contains(&spawned));
-    last.is_some_and(|line| line.contains(&running))
+    text.lines().rev().find_map(|line| {
+        let results = [(&running, Some(true)), (&fatal, Some(false)), (&spawned, None)];
+        results.into_iter().find_map(|(words, result)| line.contains(words.as_str()).then_some(result))
+    })?
 }
 
 /// One program under supervisord.
@@ -195,13 +198,13 @@ mod tests {
              2026-11-24 10:00:01,001 INFO success: backend entered RUNNING state, process has stayed up\n",
         );
         assert_eq!(last_spawned(&log, "backend"), Some(11));
-        assert!(is_running(&log, "backend"));
+        assert_eq!(start_result(&log, "backend"), Some(true));
         write(
             "2026-11-24 10:00:01,001 INFO success: backend entered RUNNING state, process has stayed up\n\
              2026-11-24 10:00:02,000 INFO spawned: 'backend' with pid 12\n",
         );
         assert_eq!(last_spawned(&log, "backend"), Some(12));
-        assert!(!is_running(&log, "backend"));
+        assert_eq!(start_result(&log, "backend"), None);
         assert_eq!(last_spawned(&log, "end"), None);
     }
 }
