@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{access, agent, audit, completion, explain, man, status, version};
+use crate::commands::{access, agent, audit, completion, context, explain, man, pki, status, version};
 use crate::output::{Color, Format, parse_duration};
 
 const EXAMPLES: &str = "\
@@ -133,6 +133,11 @@ pub enum Command {
     Audit(audit::Args),
     /// The agent itself
     Agent(agent::Args),
+    /// The agents you may talk to, and as whom
+    #[command(visible_alias = "contexts")]
+    Context(context::Args),
+    /// Certificates, where the CA's folder is; asks no agent
+    Pki(pki::Args),
     /// What a reason means, what to check, what to run
     Explain(explain::Args),
     /// A script that completes commands and names in the shell

@@ -9,8 +9,10 @@ pub mod access;
 pub mod agent;
 pub mod audit;
 pub mod completion;
+pub mod context;
 pub mod explain;
 pub mod man;
+pub mod pki;
 pub mod status;
 pub mod version;
 
@@ -22,6 +24,8 @@ pub async fn run(command: Command, session: &Session) -> Result<Exit> {
     match command {
         Command::Access(args) => access::run(args, session).await,
         Command::Agent(args) => agent::run(args, session).await,
+        Command::Context(args) => context::run(&args, session),
+        Command::Pki(args) => pki::run(args, session),
         Command::Audit(args) => audit::run(args, session).await,
         Command::Completion(args) => completion::run(&args, session),
         Command::Explain(args) => explain::run(&args, session),

@@ -206,6 +206,15 @@ impl fmt::Debug for Csr {
 /// A new P-256 key and the request to sign it, both PEM: for a machine that has no CA.
 pub fn new_csr(subject: &Subject, hosts: &[Host]) -> Result<(String, PrivateKeyPem), LeafError> {
     let key = new_key()?;
+    Ok((request(subject, hosts, &key)?, PrivateKeyPem::new(key.serialize_pem())))
+}
+
+/// The request to sign a key that is there already: a renewal that keeps it.
+pub fn csr_of_key(subject: &Subject, hosts: &[Host], key: &PrivateKeyPem) -> Result<String, LeafError> {
+    request(subject, hosts, &KeyPair::from_pem(key.expose()).map_err(LeafError::Library)?)
+}
+
+fn request(subject: &Subject, hosts: &[Host], key: &KeyPair) -> Result<String, LeafError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = name(&subject.to_string());
     for host in hosts {
@@ -214,8 +223,7 @@ pub fn new_csr(subject: &Subject, hosts: &[Host]) -> Result<(String, PrivateKeyP
             Host::Ip(ip) => SanType::IpAddress(*ip),
         });
     }
-    let request = params.serialize_request(&key).and_then(|csr| csr.pem()).map_err(LeafError::Library)?;
-    Ok((request, PrivateKeyPem::new(key.serialize_pem())))
+    params.serialize_request(key).and_then(|csr| csr.pem()).map_err(LeafError::Library)
 }
 
 pub(crate) fn new_key() -> Result<KeyPair, LeafError> {
