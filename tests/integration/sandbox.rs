@@ -10,8 +10,13 @@ use ops_tests::{belongings, http, patience::eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 
+/// Without an agent: what is shown here needs none.
+fn options() -> Options {
+    Options { with_agent: false, ..Options::default() }
+}
+
 fn up() -> Sandbox {
-    Sandbox::up(Options::default()).unwrap_or_else(|error| panic!("{error}"))
+    Sandbox::up(options()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn supervisorctl(sandbox: &Sandbox, arguments: &[&str]) -> String {
@@ -154,7 +159,7 @@ fn supervisord_can_be_killed_and_started_again() {
 #[test]
 fn logs_rotate_as_configured() {
     let logs = LogRotation { max_bytes: 20_000, backups: 2 };
-    let sandbox = Sandbox::up(Options { logs, seeded: false, ..Options::default() }).unwrap();
+    let sandbox = Sandbox::up(Options { logs, seeded: false, ..options() }).unwrap();
     let rotated = |n: u32| sandbox.stdout_log("backend").with_extension(format!("log.{n}"));
     // What supervisord reads at once goes into one file, however big it is.
     eventually(SOON, "the second rotation", || {
@@ -170,7 +175,7 @@ fn logs_rotate_as_configured() {
 fn the_keeper_ends_the_sandbox_of_a_killed_owner() {
     const DIR: &str = "OPS_TEST_OWNED_DIR";
     if let Some(dir) = std::env::var_os(DIR) {
-        let options = Options { dir: Some(dir.into()), seeded: false, ..Options::default() };
+        let options = Options { dir: Some(dir.into()), seeded: false, ..options() };
         let _sandbox = Sandbox::up(options).unwrap();
         loop {
             std::thread::park();
@@ -198,8 +203,7 @@ fn the_keeper_ends_the_sandbox_of_a_killed_owner() {
 #[test]
 fn a_detached_one_outlives_its_owner_and_is_ended_by_its_folder() {
     let dir = tempfile::tempdir().unwrap();
-    let options =
-        Options { dir: Some(dir.path().to_path_buf()), detached: true, seeded: false, ..Options::default() };
+    let options = Options { dir: Some(dir.path().to_path_buf()), detached: true, seeded: false, ..options() };
     let sandbox = Sandbox::up(options.clone()).unwrap();
     let again = Sandbox::up(options).unwrap_err().to_string();
     assert!(again.contains("a sandbox runs here"), "{again}");

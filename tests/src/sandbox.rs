@@ -5,24 +5,30 @@
 //! dropped, not when a test ends by panic, and not when its owner is killed, for then a keeper sees the end of
 //! its pipe.
 
+mod agent;
 mod binaries;
+mod control;
 mod database;
 mod description;
 mod error;
+mod faults;
 mod layout;
 mod supervisor;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+pub use agent::ROLES;
 pub use binaries::Binaries;
+pub use control::Output;
 pub use description::{Agent, Description, Identity, Mongodb, Platform, Supervisor};
 pub use error::Error;
 
@@ -30,6 +36,7 @@ use crate::belongings::{self, Process};
 use crate::http::{self, Answer};
 use crate::parts::{self, Parts, Progress};
 use crate::patience::eventually;
+use agent::AgentFiles;
 use database::Database;
 use description::Processes;
 use layout::{Addresses, Layout};
@@ -53,6 +60,10 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// Our programs; `None` for [`Binaries::current`].
     pub binaries: Option<Binaries>,
+    /// Whether it has an agent, and an identity and a context for each of [`ROLES`].
+    pub with_agent: bool,
+    /// Added to the agent's configuration: TOML that begins with a section of its own, `[limits]`.
+    pub agent_config: String,
     /// Whether `test_database` gets the seed's documents.
     pub seeded: bool,
     /// When the programs' logs are rotated by supervisord.
@@ -73,7 +84,15 @@ pub struct LogRotation {
 impl Default for Options {
     fn default() -> Self {
         let logs = LogRotation { max_bytes: 50 * 1024 * 1024, backups: 10 };
-        Self { dir: None, binaries: None, seeded: true, logs, detached: false }
+        Self {
+            dir: None,
+            binaries: None,
+            with_agent: true,
+            agent_config: String::new(),
+            seeded: true,
+            logs,
+            detached: false,
+        }
     }
 }
 
@@ -88,6 +107,9 @@ pub struct Sandbox {
     supervisord: Process,
     /// For its exit status; `None` after it was waited for.
     supervisord_child: Option<Child>,
+    agent_files: AgentFiles,
+    agent: Option<Process>,
+    agent_child: Option<Child>,
     /// Ends everything when this process is killed; `None` when detached.
     keeper: Option<Child>,
     description: Description,
@@ -138,14 +160,17 @@ impl Sandbox {
         let keeper = if options.detached { None } else { Some(start_keeper(platform, &layout)?) };
         let (child, supervisord) = supervisor::start(&layout, &parts)?;
         let description = describe(&layout, &addresses, &parts, &binaries, &database, supervisord);
-        let sandbox = Self {
-            layout,
+        let mut sandbox = Self {
             addresses,
             parts,
             binaries,
             database,
             supervisord,
             supervisord_child: Some(child),
+            agent_files: AgentFiles::of(&layout),
+            agent: None,
+            agent_child: None,
+            layout,
             keeper,
             description,
             temporary,
@@ -157,6 +182,9 @@ impl Sandbox {
             sandbox.database.seed(&sandbox.binaries.sample_platform)?;
         }
         sandbox.wait_until_healthy()?;
+        if options.with_agent {
+            sandbox.make_agent(&options.agent_config)?;
+        }
         sandbox.description.write()?;
         Ok(sandbox)
     }
@@ -211,54 +239,6 @@ impl Sandbox {
         Process::at(supervisor::last_spawned(&self.supervisor_log(), program)?)
     }
 
-    /// Sends a signal to the process of a program; a stopped one takes SIGCONT and SIGKILL only.
-    ///
-    /// # Errors
-    /// When it is not alive.
-    pub fn signal(&self, program: &str, signal: Signal) -> Result<(), Error> {
-        let sent = self.process(program).map(|process| process.signal(signal)).transpose();
-        match sent.map_err(Error::doing(format!("send {signal} to {program}")))? {
-            Some(true) => Ok(()),
-            _ => Err(Error::Failed {
-                what: format!("{signal} to {program}"),
-                evidence: "not alive".to_owned(),
-            }),
-        }
-    }
-
-    /// Kills supervisord alone; its programs live on without a parent, as they would on a host.
-    ///
-    /// # Errors
-    /// When it does not go.
-    pub fn kill_supervisord(&mut self) -> Result<(), Error> {
-        self.supervisord.signal(Signal::SIGKILL).map_err(Error::doing("kill supervisord"))?;
-        if let Some(mut child) = self.supervisord_child.take() {
-            child.wait().map_err(Error::doing("wait for supervisord's end"))?;
-        }
-        Ok(())
-    }
-
-    /// Starts supervisord again after [`Sandbox::kill_supervisord`]. Programs that lived on are killed first:
-    /// they hold the ports.
-    ///
-    /// # Errors
-    /// As [`Sandbox::up`].
-    pub fn start_supervisord(&mut self) -> Result<(), Error> {
-        for program in KEPT.iter().chain(&FAULTY) {
-            if let Some(process) = self.process(program) {
-                process.signal(Signal::SIGKILL).map_err(Error::doing(format!("kill {program}")))?;
-                eventually(ORDERLY, program, || if process.is_alive() { Err("still there") } else { Ok(()) })
-                    .map_err(|waited| Error::NotReady { waited, log: String::new() })?;
-            }
-        }
-        let (child, process) = supervisor::start(&self.layout, &self.parts)?;
-        self.supervisord = process;
-        self.supervisord_child = Some(child);
-        self.description.supervisor.pid = process.pid;
-        self.description.processes.supervisord = process;
-        self.description.write()
-    }
-
     /// Waits until mongodb, backend and frontend are RUNNING, the API healthy and the pages there.
     ///
     /// # Errors
@@ -292,38 +272,10 @@ impl Sandbox {
     ///
     /// # Errors
     /// When it cannot be started; its own failures are in the output.
-    pub fn supervisorctl(&self, arguments: &[&str]) -> Result<Output, Error> {
+    pub fn supervisorctl(&self, arguments: &[&str]) -> Result<process::Output, Error> {
         let mut command = Command::new(&self.parts.supervisorctl);
         command.arg("-c").arg(self.layout.supervisor_config()).args(arguments).stdin(Stdio::null());
         command.output().map_err(Error::doing("start supervisorctl"))
-    }
-
-    /// Turns one of the backend's fault switches: `latency?ms=800`.
-    ///
-    /// # Errors
-    /// When the backend does not take it.
-    pub fn fault(&self, switch: &str) -> Result<(), Error> {
-        let path = format!("/fault/{switch}");
-        match http::post(self.addresses.admin, &path).map_err(Error::doing(format!("POST {path}")))? {
-            Answer { status: 202, .. } => Ok(()),
-            Answer { body, .. } => Err(Error::Failed { what: path, evidence: body }),
-        }
-    }
-
-    /// Removes the faults that outlive the backend's process: also when the backend is down.
-    ///
-    /// # Errors
-    /// When the files cannot be removed.
-    pub fn heal(&self) -> Result<(), Error> {
-        for fault in ["crash-on-start", "never-ready"] {
-            match fs::remove_file(self.layout.backend_state().join(fault)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::doing(format!("remove {fault}"))(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// Ends it in order, as a host that shuts down; what does not end is killed.
@@ -332,8 +284,22 @@ impl Sandbox {
     /// When something cannot be ended or removed.
     pub fn down(mut self) -> Result<(), Error> {
         remove_databases(&self.description);
-        end_in_order(&self.description.processes, self.supervisord_child.take())?;
+        let children = [self.agent_child.take(), self.supervisord_child.take()];
+        end_in_order(&self.description.processes, children)?;
         self.clear()
+    }
+
+    fn make_agent(&mut self, more: &str) -> Result<(), Error> {
+        let files = self.agent_files.clone();
+        files.make(&self.layout, &self.addresses, &self.binaries, &self.database, more)?;
+        let contexts = files.contexts.to_string_lossy().into_owned();
+        self.description.env = BTreeMap::from([
+            ("OPSCTL_CONFIG".to_owned(), contexts),
+            ("OPSCTL_CONTEXT".to_owned(), ROLES[0].to_owned()),
+        ]);
+        self.description.identities = files.identities();
+        self.description.ca = Some(files.ca());
+        self.start_agent()
     }
 
     fn wait_for<T, E: std::fmt::Display>(
@@ -349,8 +315,8 @@ impl Sandbox {
     fn clear(&mut self) -> Result<(), Error> {
         self.cleared = true;
         belongings::kill_all(&self.layout.dir).map_err(Error::doing("end the sandbox"))?;
-        if let Some(mut child) = self.supervisord_child.take() {
-            child.wait().map_err(Error::doing("wait for supervisord's end"))?;
+        for mut child in [self.supervisord_child.take(), self.agent_child.take()].into_iter().flatten() {
+            child.wait().map_err(Error::doing("wait for an end"))?;
         }
         if let Some(mut keeper) = self.keeper.take() {
             drop(keeper.stdin.take());
@@ -385,7 +351,7 @@ pub fn down(dir: &Path) -> Result<(), Error> {
     let dir = std::path::absolute(dir).map_err(Error::doing("find the sandbox's folder"))?;
     if let Some(description) = Description::read(&dir)? {
         remove_databases(&description);
-        end_in_order(&description.processes, None)?;
+        end_in_order(&description.processes, [None, None])?;
         remove_sockets(&dir, &description.sockets)?;
     }
     belongings::kill_all(&dir).map_err(Error::doing("end the sandbox"))?;
@@ -403,8 +369,10 @@ fn remove_databases(description: &Description) {
 }
 
 /// The agent first, as it calls the others; then supervisord, which ends its programs.
-fn end_in_order(processes: &Processes, mut child: Option<Child>) -> Result<(), Error> {
-    for process in processes.agent.into_iter().chain([processes.supervisord]) {
+fn end_in_order(processes: &Processes, children: [Option<Child>; 2]) -> Result<(), Error> {
+    let in_order = [processes.agent, Some(processes.supervisord)];
+    for (process, mut child) in in_order.into_iter().zip(children) {
+        let Some(process) = process else { continue };
         process.signal(Signal::SIGTERM).map_err(Error::doing(format!("end pid {}", process.pid)))?;
         // Too late is no failure: what is left is killed.
         let _ = eventually(ORDERLY, "its end", || {
@@ -487,7 +455,7 @@ pub fn clear_leftovers() -> Result<(), Error> {
 fn own_folder() -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    own_folders().join(format!("{}-{number}", std::process::id()))
+    own_folders().join(format!("{}-{number}", process::id()))
 }
 
 fn own_folders() -> PathBuf {

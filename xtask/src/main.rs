@@ -16,7 +16,7 @@ usage: cargo xtask <chore>
   test [ARG…]                 fetch the parts, run all tests; ARG goes to cargo test
   ci [--no-tests]             format, clippy, docs, dependencies, all tests
   parts                       fetch and build the parts only
-  sandbox up --dir DIR [--json] [--build DIR]
+  sandbox up --dir DIR [--json] [--without-agent] [--build DIR]
   sandbox down --dir DIR      the real platform for hands, tests and tools: docs/sandbox.md
 
 OPS_PARTS_DIR is where the parts lie (.parts), OPS_TEST_MONGODB_URI a MongoDB server to use.";

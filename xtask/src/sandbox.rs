@@ -18,6 +18,7 @@ pub(crate) fn up(arguments: &[&str]) -> Result<(), Failure> {
     let options = Options {
         dir: Some(wanted.dir),
         binaries: Some(Binaries::in_folder(&binaries)),
+        with_agent: wanted.with_agent,
         detached: true,
         ..Options::default()
     };
@@ -40,12 +41,13 @@ pub(crate) fn down(arguments: &[&str]) -> Result<(), Failure> {
 struct Wanted {
     dir: PathBuf,
     json: bool,
+    with_agent: bool,
     binaries: Option<PathBuf>,
 }
 
 impl Wanted {
     fn parse(arguments: &[&str]) -> Result<Self, Failure> {
-        let mut wanted = Self { dir: PathBuf::new(), json: false, binaries: None };
+        let mut wanted = Self { dir: PathBuf::new(), json: false, with_agent: true, binaries: None };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let mut value = || rest.next().ok_or_else(|| format!("{argument} needs a folder"));
@@ -53,6 +55,7 @@ impl Wanted {
                 "--dir" => wanted.dir = value()?.into(),
                 "--build" => wanted.binaries = Some(value()?.into()),
                 "--json" => wanted.json = true,
+                "--without-agent" => wanted.with_agent = false,
                 other => return Err(format!("sandbox does not know {other}").into()),
             }
         }
@@ -87,7 +90,7 @@ mod tests {
     #[test]
     fn arguments_are_read() {
         let wanted = Wanted::parse(&["--dir", "/x", "--json"]).unwrap();
-        assert_eq!(wanted, Wanted { dir: "/x".into(), json: true, binaries: None });
+        assert_eq!(wanted, Wanted { dir: "/x".into(), json: true, with_agent: true, binaries: None });
         for wrong in [&[][..], &["--dir"], &["--dir", "/x", "--colour"]] {
             assert!(Wanted::parse(wrong).is_err(), "{wrong:?}");
         }
