@@ -7,4 +7,6 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod certs_example;
+mod roles;
 mod sandbox;
