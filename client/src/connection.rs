@@ -3,28 +3,56 @@
 //! The first connection is made before the first call, so that what fails is named by its hop: name, TCP, TLS. After
 //! a cut the channel connects again by itself, by the same road.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use ops_proto::v1::ErrorReason;
 use ops_trust::tls::{Alpn, SystemClock, client_config};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tower::service_fn;
+use tower::{Service, service_fn};
 
 use crate::context::Target;
 use crate::error::{Error, Result};
 
 mod dial;
+mod tap;
+
+use tap::{Faults, Tap};
 
 /// What generated clients are made of: `ServiceServiceClient::new(session.connect().await?)`.
-pub type Connection = InterceptedService<Channel, Credential>;
+#[derive(Clone, Debug)]
+pub struct Connection {
+    channel: InterceptedService<Channel, Credential>,
+    faults: Faults,
+}
+
+type Request = http::Request<tonic::body::Body>;
+type Called = Pin<Box<dyn Future<Output = std::result::Result<Answer, tonic::codegen::StdError>> + Send>>;
+type Answer = <InterceptedService<Channel, Credential> as Service<Request>>::Response;
+
+impl Service<Request> for Connection {
+    type Response = Answer;
+    type Error = tonic::codegen::StdError;
+    type Future = Called;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        Service::<Request>::poll_ready(&mut self.channel, context).map_err(|error| self.faults.explain(error))
+    }
+
+    fn call(&mut self, request: Request) -> Called {
+        let faults = self.faults.clone();
+        let called = self.channel.call(request);
+        Box::pin(async move { called.await.map_err(|error| faults.explain(error)) })
+    }
+}
 
 /// How long name, TCP and TLS may take together, for one address.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -69,17 +97,13 @@ pub async fn connect(target: &Target, timeout: Duration) -> Result<Connection> {
         server_name: target.server_name.clone(),
         config: Arc::new(config),
     });
-    let first = road.dial().await?;
+    let faults = Faults::default();
+    let first = Tap::new(road.dial().await?, faults.clone());
     let channel = channel(&target.server_name, road, first, timeout)?;
-    Ok(InterceptedService::new(channel, credential(target)?))
+    Ok(Connection { channel: InterceptedService::new(channel, credential(target)?), faults })
 }
 
-fn channel(
-    server_name: &str,
-    road: Arc<dial::Road>,
-    first: TlsStream<TcpStream>,
-    timeout: Duration,
-) -> Result<Channel> {
+fn channel(server_name: &str, road: Arc<dial::Road>, first: Tap, timeout: Duration) -> Result<Channel> {
     let host = if server_name.contains(':') { format!("[{server_name}]") } else { server_name.to_owned() };
     let origin: Uri = format!("https://{host}")
         .parse()
@@ -90,14 +114,15 @@ fn channel(
         .timeout(timeout)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE);
+    let faults = first.faults();
     let first = Arc::new(Mutex::new(Some(first)));
     let connector = service_fn(move |_: Uri| {
-        let (road, first) = (Arc::clone(&road), Arc::clone(&first));
+        let (road, first, faults) = (Arc::clone(&road), Arc::clone(&first), faults.clone());
         async move {
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             let stream = match ready {
                 Some(stream) => stream,
-                None => road.dial().await?,
+                None => Tap::new(road.dial().await?, faults),
             };
             Ok::<_, Error>(TokioIo::new(stream))
         }

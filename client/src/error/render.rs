@@ -58,7 +58,9 @@ pub fn next_lines(next: &[ops_proto::v1::NextCommand], context: Option<&str>, pa
 /// A command as it can be copied into a shell.
 #[must_use]
 pub fn command_line(argv: &[String], context: Option<&str>) -> String {
-    let mut words = argv.iter().map(|word| quote(&visible(word)).into_owned()).collect::<Vec<_>>();
+    // A pipe between two commands is the one thing that is meant for the shell.
+    let word = |word: &String| if word == "|" { word.clone() } else { quote(&visible(word)).into_owned() };
+    let mut words: Vec<String> = argv.iter().map(word).collect();
     if let Some(context) = context
         && words.first().is_some_and(|name| name == "opsctl")
         && !words.iter().any(|word| word == "--context")

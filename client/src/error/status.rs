@@ -86,10 +86,15 @@ fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 
 fn from_code(status: &Status) -> Error {
     use ErrorReason as R;
     let said = status.message();
-    let cut = status.source().is_some();
+    let timed_out = said.to_ascii_lowercase().contains("timeout expired");
     match status.code() {
-        Code::Unavailable | Code::Unknown if cut || said.contains("transport") => {
-            let cause = status.source().map(deepest).unwrap_or_else(|| said.to_owned());
+        Code::DeadlineExceeded => Error::connection(R::DeadlineExceeded, "no answer from {agent} in time"),
+        Code::Cancelled if timed_out => {
+            Error::connection(R::DeadlineExceeded, "no answer from {agent} in time")
+        }
+        // Only what happened on this side has a cause.
+        _ if status.source().is_some() => {
+            let cause = status.source().map(deepest).unwrap_or_default();
             Error::connection(R::AgentUnreachable, format!("the connection to {{agent}} was lost: {cause}"))
         }
         Code::Unavailable => {
@@ -103,12 +108,6 @@ fn from_code(status: &Status) -> Error {
             ),
         )
         .next(&["opsctl", "version"]),
-        Code::DeadlineExceeded => {
-            Error::connection(R::DeadlineExceeded, "no answer from {agent} in time".to_owned())
-        }
-        Code::Cancelled if said.to_ascii_lowercase().contains("timeout") => {
-            Error::connection(R::DeadlineExceeded, "no answer from {agent} in time".to_owned())
-        }
         Code::Unauthenticated => Error::new(R::Unauthenticated, said),
         Code::PermissionDenied => Error::new(R::PermissionDenied, said),
         Code::InvalidArgument | Code::OutOfRange => Error::new(R::InvalidArgument, said),

@@ -99,8 +99,9 @@ impl Table {
     }
 
     fn is_shown(&self, column: usize, wide: bool) -> bool {
-        let known =
-            self.rows.is_empty() || column == 0 || self.rows.iter().any(|row| row[column].text != "-");
+        let known = self.rows.is_empty()
+            || column == 0
+            || self.rows.iter().any(|row| !matches!(row[column].text.as_str(), "-" | ""));
         known && (wide || !self.columns[column].wide)
     }
 
