@@ -3,4 +3,5 @@
 pub mod mongodb;
 pub mod prober;
 pub mod process_table;
+pub mod state_db;
 pub mod supervisord;

@@ -9,4 +9,5 @@
 
 mod certs_example;
 mod roles;
+mod contracts;
 mod sandbox;

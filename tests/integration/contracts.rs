@@ -1,0 +1,3 @@
+//! One suite a port, run on its twin and on its real adapter alike.
+
+mod journal;
