@@ -3,11 +3,13 @@
 mod audit_log;
 mod clock;
 mod entropy;
+mod host;
 mod journal;
 mod run_sink;
 
 pub use audit_log::FakeAuditLog;
 pub use clock::FakeClock;
 pub use entropy::FakeEntropy;
+pub use host::{FakeHost, Temper};
 pub use journal::{FakeJournal, Fault};
 pub use run_sink::RecordingRunSink;

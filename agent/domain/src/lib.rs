@@ -12,5 +12,6 @@ pub mod near;
 pub mod operation;
 pub mod ports;
 pub mod probe;
+pub mod service;
 
 pub use error::{Error, Evidence, Next, Reason, Result};

@@ -59,6 +59,20 @@ impl Target {
             Target::Tcp { address } | Target::Closed { address } | Target::Mongodb { address } => address,
         }
     }
+
+    /// `host:port`, whatever the kind.
+    #[must_use]
+    pub fn socket(&self) -> Option<String> {
+        let Target::Http { url, .. } = self else { return Some(self.place().to_owned()) };
+        let (scheme, rest) = url.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let port =
+            authority.rsplit_once(':').map(|(_, port)| port).filter(|port| port.parse::<u16>().is_ok());
+        Some(match port {
+            Some(_) => authority.to_owned(),
+            None => format!("{authority}:{}", if scheme == "https" { 443 } else { 80 }),
+        })
+    }
 }
 
 /// A probe that may be run by name.
