@@ -135,7 +135,9 @@ pub enum InitError {
 pub fn run(args: &InitArgs, host_name: &str, now: Timestamp) -> Result<InitReport, InitError> {
     let facts = Facts::of(args, host_name)?;
     let detected = if args.detect { Some(detect::read(args.supervisor_config.as_deref())?) } else { None };
-    let paths = Paths::of(args.root.as_deref());
+    // Absolute, so that what is printed can be run from any folder.
+    let root = args.root.as_deref().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned()));
+    let paths = Paths::of(root.as_deref());
     let wanted = paths.files(args.csr);
     if let Some(path) = wanted.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
         return Err(InitError::Exists { path: path.clone() });
