@@ -47,7 +47,7 @@ pub(crate) fn step(name: &str, command: &mut Command) -> Result<(), Failure> {
 pub(crate) fn everything() -> Result<PathBuf, Failure> {
     let began = Instant::now();
     let mut cargo = cargo();
-    cargo.args(["build", "--workspace", "--all-targets", "--quiet"]).stdin(Stdio::null());
+    cargo.args(["build", "--workspace", "--all-targets"]).stdin(Stdio::null());
     let status = cargo.status()?;
     if !status.success() {
         return Err(format!("cargo build --workspace --all-targets: {status}").into());

@@ -3,6 +3,7 @@
 
 mod build;
 mod ci;
+mod demo;
 mod sandbox;
 mod test;
 
@@ -13,6 +14,7 @@ use ops_tests::parts;
 const USAGE: &str = "\
 usage: cargo xtask <chore>
 
+  demo [--exit]               a real platform, operated through opsctl only
   test [ARG…]                 fetch the parts, run all tests; ARG goes to cargo test
   ci [--no-tests]             format, clippy, docs, dependencies, all tests
   parts                       fetch and build the parts only
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["test", rest @ ..] => test::run(rest),
         ["ci", rest @ ..] => ci::run(rest),
+        ["demo", rest @ ..] => demo::run(rest),
         ["parts"] => parts::ensure_all(&parts::to_stderr).map(drop).map_err(Failure::from),
         ["sandbox", "up", rest @ ..] => sandbox::up(rest),
         ["sandbox", "down", rest @ ..] => sandbox::down(rest),

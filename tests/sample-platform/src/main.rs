@@ -5,6 +5,7 @@
 //! | `backend` | the platform's API, with fault switches on an admin port |
 //! | `frontend` | its pages |
 //! | `seed` | the data of `test_database` |
+//! | `damage` | the mistake that a restore is for |
 //! | `faulty slow\|crash\|flap\|stubborn` | programs that misbehave in one way each |
 //! | `relay` | the way to a database that lies elsewhere |
 //! | `keeper` | ends a sandbox whose owner died |
@@ -40,6 +41,8 @@ enum Command {
     Frontend(frontend::Arguments),
     /// Makes the database exactly what the seed says.
     Seed(seed::Arguments),
+    /// Deletes and alters documents: what a restore is for.
+    Damage(seed::Target),
     /// A program that misbehaves in one way.
     #[command(subcommand)]
     Faulty(faulty::Kind),
@@ -69,6 +72,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Backend(arguments) => runtime.block_on(backend::run(arguments)),
         Command::Frontend(arguments) => runtime.block_on(frontend::run(arguments)),
         Command::Seed(arguments) => runtime.block_on(seed::run(arguments)),
+        Command::Damage(target) => runtime.block_on(seed::damage(target)),
         Command::Faulty(kind) => runtime.block_on(faulty::run(kind)),
         Command::Relay(arguments) => runtime.block_on(relay::run(arguments)),
         Command::Keeper(arguments) => keeper::run(&arguments),

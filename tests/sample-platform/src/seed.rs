@@ -6,7 +6,7 @@ mod numbers;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use mongodb::bson::Document;
+use mongodb::bson::{Document, doc};
 use mongodb::options::{ClientOptions, IndexOptions};
 use mongodb::{Client, IndexModel};
 
@@ -69,6 +69,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What no platform should do: deletes two bids of three, alters one, drops the magic links.
+pub(crate) async fn damage(target: Target) -> Result<ExitCode, Failure> {
+    let (database, _) = target.open(SELECTION).await?;
+    let bids = database.collection::<Document>("bids");
+    let won = bids.delete_many(doc! { "status": { "$in": ["won", "outbid"] } }).await?.deleted_count;
+    bids.update_one(doc! {}, doc! { "$set": { "amount": 1 } }).await?;
+    database.collection::<Document>("magic_links").drop().await?;
+    say(&format!("{won} bids deleted, one altered, magic_links dropped"));
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Restores into a database beside the platform's carry its name in front.
 async fn remove(database: &mongodb::Database) -> Result<(), Failure> {
     for name in database.client().list_database_names().await? {
@@ -102,8 +113,6 @@ fn model(index: &Index) -> IndexModel {
 
 #[cfg(test)]
 mod tests {
-    use mongodb::bson::doc;
-
     use super::*;
 
     #[test]
