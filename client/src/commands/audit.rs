@@ -29,7 +29,7 @@ enum Verb {
     List(ListArgs),
     /// Check the chain and its signatures, here and not in the agent
     #[command(after_help = "Examples:\n  opsctl audit verify\n  \
-        opsctl audit verify --from /var/lib/opsd/audit --root 3f0c…\n\n\
+        opsctl audit verify --from /var/lib/opsd/audit --root KEY\n\n\
         opsctl remembers the last checkpoint it saw of each agent; a history that has become shorter\n\
         or different since then is found even when it is signed well.")]
     Verify(verify::Args),

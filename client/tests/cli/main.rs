@@ -4,6 +4,8 @@
 
 mod answers;
 mod connection;
+mod docs;
 mod documents;
 mod offline;
+mod schema;
 mod stand_in;
