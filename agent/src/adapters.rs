@@ -1,7 +1,13 @@
 //! The outside world: one file a port. Nothing in here knows the api or the wire.
 
+pub mod audit_file;
+pub mod clock;
+pub mod entropy;
 pub mod mongodb;
+pub mod policy_file;
 pub mod prober;
+pub mod process;
 pub mod process_table;
 pub mod state_db;
 pub mod supervisord;
+pub mod token_key;

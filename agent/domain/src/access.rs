@@ -378,5 +378,7 @@ pub fn authorize(principal: &Principal, permission: Permission, scope: Scope<'_>
     Ok(Authorized { principal: principal.clone(), permission })
 }
 
+pub mod token;
+
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! A feature is one file here, and one port under [`ports`] for what it needs from outside.
 
 pub mod access;
+pub mod audit;
 pub mod database;
 pub mod error;
 #[cfg(feature = "test-util")]

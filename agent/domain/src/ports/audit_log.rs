@@ -48,6 +48,9 @@ pub trait AuditLog: Send + Sync {
     /// `intent` until it could be written.
     async fn append(&self, entry: AuditEntry) -> Result<()>;
 
+    /// Writes a read or a counted denial into the ring beside the trail: best effort, never waits, freezes nothing.
+    fn note(&self, _entry: AuditEntry) {}
+
     /// Whether an intent would be taken now.
     fn writable(&self) -> bool;
 }

@@ -1,0 +1,187 @@
+//! The composition root: the one file that knows both sides. It builds adapters, hands them to the domain's services,
+//! and those to the api.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ops_domain::access::token::Tokens;
+use ops_domain::audit::Audit;
+use ops_domain::ports::{AuditLog, Clock, Entropy, HealthSource, PolicySource, TokenSigner};
+use ops_trust::key::SigningKey;
+use ops_trust::subject::{Kind, Subject};
+use ops_trust::token::{KeySet, Signer, TrustedKey};
+use tokio::net::TcpListener;
+
+use crate::adapters::audit_file::{AuditFile, Settings};
+use crate::adapters::clock::SystemClock;
+use crate::adapters::entropy::SystemEntropy;
+use crate::adapters::policy_file::PolicyFile;
+use crate::adapters::process::StateLock;
+use crate::adapters::token_key::TokenKey;
+use crate::api;
+use crate::config::{self, Config};
+
+pub mod agent;
+mod health;
+pub mod lifecycle;
+pub mod tls;
+
+use agent::Agent;
+use lifecycle::Lifecycle;
+use tls::TlsState;
+
+/// The agent, put together: one field a feature.
+pub struct App {
+    /// What it was configured to be.
+    pub config: Arc<Config>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// Writing down.
+    pub audit_log: Arc<dyn AuditLog>,
+    /// Reading what was written down.
+    pub audit: Arc<Audit>,
+    /// Who may do what.
+    pub policy: Arc<dyn PolicySource>,
+    /// Minting tokens.
+    pub tokens: Arc<Tokens>,
+    /// The keys that tokens are checked with; `None`: none are taken.
+    pub token_keys: Option<KeySet>,
+    /// Certificates.
+    pub tls: Arc<TlsState>,
+    /// The agent itself.
+    pub agent: Arc<Agent>,
+    /// The health of services, for `grpc.health.v1`.
+    pub health_source: Arc<dyn HealthSource>,
+    /// Up, ready, about to end.
+    pub lifecycle: Lifecycle,
+    // Given back last.
+    _lock: StateLock,
+}
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The configuration, or a file that it names, is wrong or unsafe.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The machine refuses: the state is in use, the port is taken.
+    #[error("{0}")]
+    Machine(String),
+}
+
+impl App {
+    /// Builds everything; nothing listens yet.
+    ///
+    /// # Errors
+    /// The configuration is wrong, or the state is another agent's.
+    pub fn build(config: Config) -> Result<Arc<Self>, BuildError> {
+        let config = Arc::new(config);
+        let lock =
+            StateLock::take(&config.state.dir).map_err(|error| BuildError::Machine(error.to_string()))?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let lifecycle = Lifecycle::default();
+        let id = config.agent.subject().map_err(|error| config.error_at(&["agent", "id"], error.message))?;
+        let policy = Arc::new(PolicyFile::open(&config.agent.policy)?);
+        let tls = Arc::new(TlsState::open(&config, clock.now())?);
+        let (signer, token_keys) = token_keys(&config, id.as_str())?;
+        let trail = AuditFile::open(&config.audit.dir, id.as_str(), audit_settings(&config))
+            .map_err(|error| config.error_at(&["audit", "dir"], error.to_string()))?;
+        let (reader, root) = (Arc::new(trail.reader()), trail.root().to_string());
+        let audit_log: Arc<dyn AuditLog> = Arc::new(trail);
+        let audit = Arc::new(Audit::new(Arc::clone(&audit_log), reader));
+        let current: Arc<dyn PolicySource> = Arc::clone(&policy) as _;
+        let tokens =
+            Arc::new(Tokens::new(signer, Arc::clone(&current), Arc::clone(&audit_log), Arc::clone(&clock)));
+        let agent = Arc::new(Agent {
+            config: Arc::clone(&config),
+            id,
+            policy,
+            tls: Arc::clone(&tls),
+            audit_log: Arc::clone(&audit_log),
+            audit_root: root,
+            clock: Arc::clone(&clock),
+            started: clock.monotonic(),
+        });
+        Ok(Arc::new(Self {
+            clock,
+            entropy,
+            audit_log,
+            audit,
+            policy: current,
+            tokens,
+            token_keys,
+            tls,
+            agent,
+            health_source: Arc::new(health::NoServices),
+            lifecycle,
+            config,
+            _lock: lock,
+        }))
+    }
+
+    /// Whether [`App::build`] would accept the configuration and the files that it names; takes nothing, makes nothing.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(config: &Config) -> Result<(), BuildError> {
+        let id = config.agent.subject().map_err(|error| config.error_at(&["agent", "id"], error.message))?;
+        PolicyFile::open(&config.agent.policy)?;
+        TlsState::open(config, SystemClock::new().now())?;
+        token_keys(config, id.as_str())?;
+        Ok(())
+    }
+
+    /// Binds the port.
+    ///
+    /// # Errors
+    /// It is taken, or not ours to take.
+    pub async fn bind(&self) -> Result<TcpListener, BuildError> {
+        let address: SocketAddr = self.config.listen.address;
+        TcpListener::bind(address)
+            .await
+            .map_err(|error| BuildError::Machine(format!("cannot listen on {address}: {error}")))
+    }
+
+    /// Serves until [`Lifecycle::drain`], then until what runs has ended or the time for it is over.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let router = api::router(&self);
+        self.lifecycle.set_ready();
+        api::listener::serve(
+            listener,
+            Arc::clone(&self.tls),
+            router,
+            self.config.limits.clone(),
+            self.lifecycle.clone(),
+        )
+        .await;
+    }
+}
+
+fn audit_settings(config: &Config) -> Settings {
+    let audit = &config.audit;
+    Settings {
+        write_timeout: audit.write_timeout,
+        checkpoint_after_change: audit.checkpoint_after_change,
+        checkpoint_after: audit.checkpoint_after,
+        checkpoint_records: audit.checkpoint_records,
+        access_bytes: audit.access_bytes,
+    }
+}
+
+fn token_keys(config: &Config, id: &str) -> Result<(Arc<dyn TokenSigner>, Option<KeySet>), config::Error> {
+    let wrong = |message: String| config.error_at(&["token", "key"], message);
+    let name = id.trim_start_matches("agent/");
+    let agent = Subject::new(Kind::Agent, name).map_err(|error| wrong(error.to_string()))?;
+    let Some(token) = &config.token else { return Ok((Arc::new(TokenKey::new(agent, None)), None)) };
+    let pem = ops_trust::private_file::read_private(&token.key, 16 * 1024)
+        .map_err(|error| wrong(error.to_string()))?;
+    let key =
+        SigningKey::from_pem(&pem).map_err(|error| wrong(format!("{}: {error}", token.key.display())))?;
+    let signer = Signer::new(key);
+    let mut keys = KeySet::new(&agent);
+    keys.insert(&agent.to_string(), signer.kid(), TrustedKey::own(&signer.public()));
+    Ok((Arc::new(TokenKey::new(agent, Some(signer))), Some(keys)))
+}
