@@ -128,6 +128,10 @@ impl Detected {
                 let _ = writeln!(text, "log = {}", string(log));
             }
         }
+        let folders: Vec<String> = self.log_folders().iter().map(|folder| string(folder)).collect();
+        if !folders.is_empty() {
+            let _ = write!(text, "\n[log]\nfolders = [{}]\n", folders.join(", "));
+        }
         for service in &self.services {
             let program = toml::Value::String(service.program.clone());
             let _ = write!(text, "\n[service.{}]\nprogram = {program}\n", key(service.name.as_str()));
@@ -136,6 +140,15 @@ impl Detected {
             }
         }
         text
+    }
+
+    /// The folders that hold the services' logs; the agent reads logs nowhere else.
+    fn log_folders(&self) -> Vec<&Path> {
+        let mut folders: Vec<&Path> =
+            self.services.iter().flat_map(|s| &s.logs).filter_map(|log| log.parent()).collect();
+        folders.sort();
+        folders.dedup();
+        folders
     }
 
     /// What was found, for people.
@@ -163,12 +176,13 @@ impl Detected {
             ));
         }
         let logs: Vec<&PathBuf> = self.log.iter().chain(self.services.iter().flat_map(|s| &s.logs)).collect();
-        let mut folders: Vec<&Path> = logs.iter().filter_map(|log| log.parent()).collect();
+        let own = self.log.iter().filter_map(|log| log.parent());
+        let mut folders: Vec<&Path> = own.chain(self.log_folders()).collect();
         folders.sort();
         folders.dedup();
         for folder in folders {
             // The default entry is for the files that rotation will make.
-            rights.push(format!("setfacl -m u:opsd:rx -d -m u:opsd:r {}", quoted(folder)));
+            rights.push(format!("setfacl -m u:opsd:rx,d:u:opsd:r {}", quoted(folder)));
         }
         for log in logs {
             rights.push(format!("setfacl -m u:opsd:r {}", quoted(log)));
@@ -213,6 +227,8 @@ mod tests {
         let text = detected(REAL).sections();
         let table: toml::Table = toml::from_str(&text).unwrap();
         assert_eq!(table["supervisor"]["socket"].as_str(), Some("/var/run/supervisor.sock"));
+        let folders = table["log"]["folders"].as_array().unwrap();
+        assert_eq!(folders.len(), 2, "{text}");
         assert_eq!(table["service"]["backend"]["program"].as_str(), Some("web:backend"));
         assert_eq!(table["service"]["backend"]["expected"].as_str(), Some("any"));
     }
