@@ -5,6 +5,7 @@ mod clock;
 mod entropy;
 mod host;
 mod journal;
+mod log_source;
 mod run_sink;
 
 pub use audit_log::FakeAuditLog;
@@ -12,4 +13,5 @@ pub use clock::FakeClock;
 pub use entropy::FakeEntropy;
 pub use host::{FakeHost, Temper};
 pub use journal::{FakeJournal, Fault};
+pub use log_source::FakeLog;
 pub use run_sink::RecordingRunSink;

@@ -9,6 +9,7 @@ pub mod error;
 #[cfg(feature = "test-util")]
 pub mod fakes;
 pub mod ids;
+pub mod log;
 pub mod near;
 pub mod operation;
 pub mod ports;
