@@ -3,6 +3,7 @@
 pub mod audit_file;
 pub mod clock;
 pub mod entropy;
+pub mod log_file;
 pub mod mongodb;
 pub mod policy_file;
 pub mod prober;

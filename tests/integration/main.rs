@@ -8,6 +8,6 @@
 )]
 
 mod certs_example;
-mod roles;
 mod contracts;
+mod roles;
 mod sandbox;

@@ -126,11 +126,6 @@ impl Reader {
         self.parts().map(|part| part.seen.saturating_sub(part.offset)).sum()
     }
 
-    /// Size of the newest known file.
-    pub(super) fn size(&self) -> u64 {
-        self.parts().last().map_or(0, |part| part.seen)
-    }
-
     /// The next thing in order. Blocks for the disk only.
     ///
     /// # Errors
@@ -487,7 +482,7 @@ enum Read {
     Changed,
 }
 
-fn count_lines(file: &dyn LogFile, from: u64, end: u64) -> Result<u64, LogFault> {
+pub(super) fn count_lines(file: &dyn LogFile, from: u64, end: u64) -> Result<u64, LogFault> {
     let mut buffer = vec![0; BLOCK];
     let mut at = from;
     let mut lines = 0;

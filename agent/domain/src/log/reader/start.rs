@@ -26,6 +26,15 @@ pub(in crate::log) enum Start {
     Beginning,
     /// A cursor's place.
     At(Position),
+    /// Behind this many bytes of a file; where it is gone, the beginning of the current one.
+    Behind {
+        /// `st_dev`.
+        device: u64,
+        /// `st_ino`.
+        inode: u64,
+        /// Bytes to leave out.
+        length: u64,
+    },
 }
 
 impl Reader {
@@ -48,6 +57,13 @@ impl Reader {
             Start::Last(lines) => {
                 let (first, offset) = last_lines(source.as_ref(), log, &chain, lines)?;
                 (first, offset, None)
+            }
+            Start::Behind { device, inode, length } => {
+                let same = |link: &&Link| (link.facts.id.device, link.facts.id.inode) == (device, inode);
+                match chain.iter().find(same).filter(|link| link.facts.size >= length) {
+                    Some(found) => (chain.iter().position(|link| link == found).unwrap_or(0), length, None),
+                    None => (0, 0, None),
+                }
             }
             Start::At(position) => place(source.as_ref(), log, &chain, position, key)?,
         };
