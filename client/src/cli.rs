@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{access, agent, audit, completion, context, explain, man, pki, status, version};
+use crate::commands::{
+    access, agent, audit, completion, context, explain, man, operation, pki, status, version,
+};
 use crate::output::{Color, Format, parse_duration};
 
 const EXAMPLES: &str = "\
@@ -138,6 +140,9 @@ pub enum Command {
     Context(context::Args),
     /// Certificates, where the CA's folder is; asks no agent
     Pki(pki::Args),
+    /// Everything that changes something: list, follow, cancel
+    #[command(visible_alias = "operations")]
+    Operation(operation::Args),
     /// What a reason means, what to check, what to run
     Explain(explain::Args),
     /// A script that completes commands and names in the shell

@@ -12,6 +12,7 @@ pub mod completion;
 pub mod context;
 pub mod explain;
 pub mod man;
+pub mod operation;
 pub mod pki;
 pub mod status;
 pub mod version;
@@ -30,6 +31,7 @@ pub async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::Completion(args) => completion::run(&args, session),
         Command::Explain(args) => explain::run(&args, session),
         Command::Man(args) => man::run(&args, session),
+        Command::Operation(args) => operation::run(args, session).await,
         Command::Status(args) => status::run(args, session).await,
         Command::Version(args) => version::run(&args, session).await,
     }

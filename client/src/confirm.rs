@@ -70,7 +70,8 @@ pub fn confirm(
     }
 }
 
-fn can_ask() -> bool {
+/// Whether there is a person to ask.
+pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 

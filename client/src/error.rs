@@ -90,6 +90,13 @@ impl Error {
         self
     }
 
+    /// One command instead of those there are.
+    #[must_use]
+    pub(crate) fn with_next(mut self, argv: &[&str]) -> Self {
+        self.problem.next.clear();
+        self.next(argv)
+    }
+
     /// What became of the target: "nothing was done".
     #[must_use]
     pub fn effect(mut self, effect: impl Into<String>) -> Self {

@@ -9,6 +9,8 @@
 //! | tables, documents, times, colours | [`output`] |
 //! | failures and their words | [`error`], [`exit`] |
 //! | questions to the person | [`confirm`] |
+//! | a change: options, plan, question, operation | [`change`] |
+//! | an operation followed to its end | [`attach`] |
 //! | a noun's verbs | [`commands`] |
 
 use std::ffi::OsString;
@@ -17,6 +19,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use ops_proto::v1::ErrorReason;
 
+pub mod attach;
+pub mod change;
 pub mod cli;
 pub mod commands;
 pub mod completion;

@@ -83,7 +83,9 @@ impl Session {
                         crate::error::command_line(&renewal(target), None)
                     ));
                 }
-                let timeout = self.global.timeout.unwrap_or_default().max(connection::CALL_TIMEOUT);
+                // A change is answered once it has its locks.
+                let waiting = self.global.lock_timeout.unwrap_or_default() + connection::CALL_TIMEOUT;
+                let timeout = self.global.timeout.unwrap_or_default().max(waiting);
                 connection::connect(target, timeout).await
             })
             .await?;

@@ -1,5 +1,7 @@
 //! Tables for people that `awk` reads too: every cell but the last is one word, nothing wraps.
 
+use std::borrow::Cow;
+
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{Paint, Tone, visible};
@@ -13,7 +15,7 @@ pub struct Table {
 
 #[derive(Clone, Debug)]
 struct Column {
-    name: &'static str,
+    name: Cow<'static, str>,
     wide: bool,
 }
 
@@ -50,10 +52,17 @@ impl Table {
         let columns = columns
             .iter()
             .map(|name| match name.strip_prefix('+') {
-                Some(name) => Column { name, wide: true },
-                None => Column { name, wide: false },
+                Some(name) => Column { name: name.into(), wide: true },
+                None => Column { name: (*name).into(), wide: false },
             })
             .collect();
+        Self { columns, rows: Vec::new() }
+    }
+
+    /// With columns that are known only at run time.
+    #[must_use]
+    pub fn of(columns: Vec<String>) -> Self {
+        let columns = columns.into_iter().map(|name| Column { name: name.into(), wide: false }).collect();
         Self { columns, rows: Vec::new() }
     }
 
@@ -88,7 +97,7 @@ impl Table {
             }
         }
         let mut text = String::new();
-        let header = |column: usize| (self.columns[column].name.to_owned(), Tone::Strong);
+        let header = |column: usize| (self.columns[column].name.to_string(), Tone::Strong);
         self.line(&mut text, &shown, &widths, width, paint, header);
         for row in &self.rows {
             self.line(&mut text, &shown, &widths, width, paint, |column| {
