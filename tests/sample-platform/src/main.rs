@@ -8,6 +8,7 @@
 //! | `damage` | the mistake that a restore is for |
 //! | `faulty slow\|crash\|flap\|stubborn` | programs that misbehave in one way each |
 //! | `relay` | the way to a database that lies elsewhere |
+//! | `health-probe` | a load balancer that asks for health |
 //! | `keeper` | ends a sandbox whose owner died |
 //!
 //! `docs/sandbox.md` tells how they are put together.
@@ -15,6 +16,7 @@
 mod backend;
 mod faulty;
 mod frontend;
+mod health_probe;
 mod keeper;
 mod relay;
 mod seed;
@@ -48,6 +50,8 @@ enum Command {
     Faulty(faulty::Kind),
     /// Passes TCP connections on.
     Relay(relay::Arguments),
+    /// Asks grpc.health.v1 over TLS.
+    HealthProbe(health_probe::Arguments),
     /// Waits for the end of stdin, then kills what belongs to a sandbox.
     Keeper(keeper::Arguments),
 }
@@ -75,6 +79,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Damage(target) => runtime.block_on(seed::damage(target)),
         Command::Faulty(kind) => runtime.block_on(faulty::run(kind)),
         Command::Relay(arguments) => runtime.block_on(relay::run(arguments)),
+        Command::HealthProbe(arguments) => runtime.block_on(health_probe::run(arguments)),
         Command::Keeper(arguments) => keeper::run(&arguments),
     }
 }
