@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod backup;
 pub mod database;
 pub mod error;
 #[cfg(feature = "test-util")]

@@ -2,6 +2,8 @@
 
 pub mod audit_log;
 pub mod audit_trail;
+pub mod backup_catalog;
+pub mod backup_store;
 pub mod clock;
 pub mod database;
 pub mod dump;

@@ -41,9 +41,15 @@ pub trait Dump: Send + Sync {
     /// What such a server would not keep of a collection: `bids.amount_1: sparse`. Nothing is asked.
     fn losses(&self, server: &Capabilities, collection: &Collection) -> Vec<String>;
 
+    /// Whether such a server builds this index at all.
+    fn takes(&self, server: &Capabilities, index: &Index) -> bool;
+
     /// Renames within the database; the new name must be free.
     async fn rename(&self, database: &str, from: &str, to: &str) -> Result<(), DatabaseError>;
 
     /// Drops a collection; it need not exist.
     async fn drop_collection(&self, database: &str, collection: &str) -> Result<(), DatabaseError>;
+
+    /// Drops a database without collections; it need not exist.
+    async fn drop_empty(&self, database: &str) -> Result<(), DatabaseError>;
 }

@@ -11,7 +11,9 @@ use bson::{Document, RawArrayBuf, RawBsonRef, RawDocument, RawDocumentBuf, doc, 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
-use ops_domain::ports::database::{Capabilities, Collection, DatabaseError, Index, ServerKind, Unreachable};
+use ops_domain::ports::database::{
+    Capabilities, Collection, Database as _, DatabaseError, Index, ServerKind, Unreachable,
+};
 use ops_domain::ports::dump::{Batch, DOCUMENT_MAX, Dump};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -120,6 +122,10 @@ impl Dump for MongoDb {
         losses(server, collection)
     }
 
+    fn takes(&self, server: &Capabilities, index: &Index) -> bool {
+        bson::deserialize_from_slice(&index.spec).is_ok_and(|listed| fit_index(server, &listed).0.is_some())
+    }
+
     async fn rename(&self, database: &str, from: &str, to: &str) -> Result<(), DatabaseError> {
         let what = format!("rename {database}.{from} to {to}");
         let command = doc! {
@@ -136,6 +142,13 @@ impl Dump for MongoDb {
             Err(error) if error.code() == Some(ABSENT) => Ok(()),
             other => other,
         }
+    }
+
+    async fn drop_empty(&self, database: &str) -> Result<(), DatabaseError> {
+        if !self.collections(database).await?.is_empty() {
+            return Ok(());
+        }
+        self.step(format!("drop {database}"), database, doc! { "dropDatabase": 1 }).await
     }
 }
 
