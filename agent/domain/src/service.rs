@@ -138,8 +138,15 @@ impl Services {
     /// # Errors
     /// `SERVICE_NOT_FOUND` with near names, and as [`Services::list`].
     pub async fn find(&self, authorized: &Authorized, name: &str) -> Result<Service> {
+        self.one(authorized.principal(), name).await
+    }
+
+    pub(crate) async fn pause(&self, length: Duration) {
+        self.inner.ports.clock.sleep(length).await;
+    }
+
+    pub(crate) async fn one(&self, principal: &Principal, name: &str) -> Result<Service> {
         let inner = &self.inner;
-        let principal = authorized.principal();
         let programs = inner.ports.manager.programs().await?;
         let managed = inner.definitions.iter().find(|service| service.name.as_str() == name);
         if let Some(service) = managed.filter(|service| principal.covers(&service.name)) {
