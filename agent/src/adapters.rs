@@ -3,6 +3,7 @@
 pub mod audit_file;
 pub mod catalog_file;
 pub mod clock;
+pub mod disk_space;
 pub mod entropy;
 pub mod log_file;
 pub mod mongodb;

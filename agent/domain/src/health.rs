@@ -89,7 +89,9 @@ impl Health {
         let (listing, mut checks) = tokio::join!(self.services.list(authorized), checks);
         let listing = listing?;
         let mut services = listing.services;
-        services.retain(|service| if names.is_empty() { is_shown(service) } else { names.contains(&service.name) });
+        services.retain(
+            |service| if names.is_empty() { is_shown(service) } else { names.contains(&service.name) },
+        );
         services.sort_by_key(Service::rank);
         checks.sort_by_key(|check| std::cmp::Reverse(check.verdict));
         let worst_service = services.iter().map(verdict).max().unwrap_or(Verdict::Ok);

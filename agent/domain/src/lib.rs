@@ -9,6 +9,7 @@ pub mod database;
 pub mod error;
 #[cfg(feature = "test-util")]
 pub mod fakes;
+pub mod health;
 pub mod ids;
 pub mod log;
 pub mod near;

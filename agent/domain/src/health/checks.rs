@@ -175,4 +175,3 @@ fn spoken(age: Duration) -> String {
         seconds => format!("{} d", seconds / 86_400),
     }
 }
-

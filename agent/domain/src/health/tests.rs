@@ -14,7 +14,9 @@ struct Disks;
 impl DiskSpace for Disks {
     fn usage(&self, path: &str) -> Result<DiskUsage, String> {
         match path.trim_start_matches('/').parse() {
-            Ok(used_percent) => Ok(DiskUsage { total: 100_000_000_000, available: 38_000_000_000, used_percent }),
+            Ok(used_percent) => {
+                Ok(DiskUsage { total: 100_000_000_000, available: 38_000_000_000, used_percent })
+            }
             Err(_) => Err("permission denied".to_owned()),
         }
     }
@@ -94,10 +96,8 @@ async fn all_well_is_counted() {
 
 #[tokio::test]
 async fn the_worst_comes_first_and_decides() {
-    let (_, services) = services(&[
-        ("backend", WELL, true, Expected::Running),
-        ("dead", WELL, false, Expected::Running),
-    ]);
+    let (_, services) =
+        services(&[("backend", WELL, true, Expected::Running), ("dead", WELL, false, Expected::Running)]);
     let disk: Arc<dyn CheckSource> = Arc::new(DiskCheck::new(Arc::new(Disks), vec!["/secret".to_owned()]));
     let health = Health::new(services, vec![disk]);
     let status = health.status(&viewer(), &[]).await.unwrap();
