@@ -9,5 +9,6 @@
 
 mod certs_example;
 mod contracts;
+mod pki;
 mod roles;
 mod sandbox;
