@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use ops_domain::access::token::Tokens;
 use ops_domain::audit::Audit;
-use ops_domain::ports::{AuditLog, Clock, Entropy, HealthSource, PolicySource, TokenSigner};
+use ops_domain::operation::{Limits, Operations, Ports, Recovery};
+use ops_domain::ports::{AuditLog, Clock, Entropy, HealthSource, Journal, PolicySource, TokenSigner};
 use ops_trust::key::SigningKey;
 use ops_trust::subject::{Kind, Subject};
 use ops_trust::token::{KeySet, Signer, TrustedKey};
@@ -17,6 +18,7 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::entropy::SystemEntropy;
 use crate::adapters::policy_file::PolicyFile;
 use crate::adapters::process::StateLock;
+use crate::adapters::state_db::StateDb;
 use crate::adapters::token_key::TokenKey;
 use crate::api;
 use crate::config::{self, Config};
@@ -29,6 +31,9 @@ pub mod tls;
 use agent::Agent;
 use lifecycle::Lifecycle;
 use tls::TlsState;
+
+/// How long operations are remembered after their end.
+const HISTORY: jiff::SignedDuration = jiff::SignedDuration::from_hours(90 * 24);
 
 /// The agent, put together: one field a feature.
 pub struct App {
@@ -50,6 +55,12 @@ pub struct App {
     pub token_keys: Option<KeySet>,
     /// Certificates.
     pub tls: Arc<TlsState>,
+    /// Everything that changes something.
+    pub operations: Operations,
+    /// What a start does about operations that another process began; one a feature.
+    pub recoveries: Vec<Arc<dyn Recovery>>,
+    /// Where operations are remembered.
+    pub journal: Arc<dyn Journal>,
     /// The agent itself.
     pub agent: Arc<Agent>,
     /// The health of services, for `grpc.health.v1`.
@@ -95,6 +106,18 @@ impl App {
         let current: Arc<dyn PolicySource> = Arc::clone(&policy) as _;
         let tokens =
             Arc::new(Tokens::new(signer, Arc::clone(&current), Arc::clone(&audit_log), Arc::clone(&clock)));
+        let journal: Arc<dyn Journal> = Arc::new(
+            StateDb::open(&config.state.dir, clock.now())
+                .map_err(|error| BuildError::Machine(error.to_string()))?,
+        );
+        let ports = Ports {
+            journal: Arc::clone(&journal),
+            audit: Arc::clone(&audit_log),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+        };
+        let operations = Operations::new(ports, id.clone(), Limits::default());
+        let recoveries: Vec<Arc<dyn Recovery>> = Vec::new();
         let agent = Arc::new(Agent {
             config: Arc::clone(&config),
             id,
@@ -114,6 +137,9 @@ impl App {
             tokens,
             token_keys,
             tls,
+            operations,
+            recoveries,
+            journal,
             agent,
             health_source: Arc::new(health::NoServices),
             lifecycle,
@@ -134,6 +160,22 @@ impl App {
         Ok(())
     }
 
+    /// Takes up what another process began and did not end: its locks are held when this returns, so it comes before
+    /// [`App::bind`].
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn recover(&self) -> Result<(), BuildError> {
+        let machine = |error: ops_domain::Error| BuildError::Machine(error.to_string());
+        for id in self.operations.recover(&self.recoveries).await.map_err(machine)? {
+            tracing::warn!(operation = %id, "it was interrupted; its recovery runs");
+        }
+        let old = self.clock.now() - HISTORY;
+        let forgotten = self.journal.forget(old).await.map_err(machine)?;
+        tracing::debug!(forgotten, "operations that ended long ago");
+        Ok(())
+    }
+
     /// Binds the port.
     ///
     /// # Errors
@@ -149,14 +191,21 @@ impl App {
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         let router = api::router(&self);
         self.lifecycle.set_ready();
-        api::listener::serve(
+        let serving = api::listener::serve(
             listener,
             Arc::clone(&self.tls),
             router,
             self.config.limits.clone(),
             self.lifecycle.clone(),
-        )
-        .await;
+        );
+        let operations = async {
+            self.lifecycle.draining().await;
+            self.operations.shutdown(self.config.limits.drain).await
+        };
+        let ((), left) = tokio::join!(serving, operations);
+        for id in left {
+            tracing::warn!(operation = %id, "it has reached no safe point; the next start recovers it");
+        }
     }
 }
 

@@ -148,6 +148,7 @@ async fn serve(config: Config) -> Result<(), BuildError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(machine)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(machine)?;
     let app = App::build(config)?;
+    app.recover().await?;
     let listener = app.bind().await?;
     let address = listener.local_addr().map_err(machine)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), agent = %app.agent.id(), %address, "serving");

@@ -340,6 +340,15 @@ pub enum Watched {
 }
 
 impl Operation {
+    /// Whether the caller may see it at all: its own, or all of its services are within the caller's.
+    #[must_use]
+    pub fn is_visible_to(&self, principal: &Principal) -> bool {
+        let covered = |target: &String| ServiceName::parse(target).is_ok_and(|name| principal.covers(&name));
+        principal.binding.services.is_empty()
+            || self.subject == principal.subject
+            || (self.kind.starts_with("service.") && self.targets.iter().all(covered))
+    }
+
     /// As this caller may see it: quoted lines of logs are only for who may read the log of that service.
     #[must_use]
     pub fn shown_to(mut self, principal: &Principal) -> Self {

@@ -42,7 +42,7 @@ pub fn status(mut error: Error) -> Status {
 /// The document and the status of a REST answer.
 #[must_use]
 pub fn problem(error: Error) -> Problem {
-    Problem { status: http_status(error.reason), error }
+    Problem { status: http_status(error.reason), error, operation: None }
 }
 
 /// problem+json.
@@ -52,6 +52,7 @@ pub struct Problem {
     pub status: StatusCode,
     /// What it says.
     pub error: Error,
+    operation: Option<String>,
 }
 
 impl Problem {
@@ -62,11 +63,18 @@ impl Problem {
         self
     }
 
+    /// Where the operation that failed can be read.
+    #[must_use]
+    pub fn with_operation(mut self, path: String) -> Self {
+        self.operation = Some(path);
+        self
+    }
+
     fn document(&self) -> serde_json::Value {
         let error = &self.error;
         let problem = ops_proto::json::value(&convert::problem(error));
         let part = |name: &str| problem.get(name).cloned().unwrap_or_default();
-        json!({
+        let mut document = json!({
             "type": format!("urn:opsd:reason:{}", error.reason.name()),
             "title": self.status.canonical_reason().unwrap_or_default(),
             "status": self.status.as_u16(),
@@ -78,7 +86,11 @@ impl Problem {
             "next": part("next"),
             "retryable": error.retryable,
             "effect": error.effect,
-        })
+        });
+        if let Some(path) = &self.operation {
+            document["operation"] = path.as_str().into();
+        }
+        document
     }
 }
 

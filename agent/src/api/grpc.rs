@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ops_proto::v1::access_service_server::AccessServiceServer;
 use ops_proto::v1::agent_service_server::AgentServiceServer;
 use ops_proto::v1::audit_service_server::AuditServiceServer;
+use ops_proto::v1::operation_service_server::OperationServiceServer;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
@@ -14,6 +15,7 @@ mod access;
 mod agent;
 mod audit;
 mod health;
+mod operation;
 
 /// Every service, with the limits of messages.
 #[must_use]
@@ -30,6 +32,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
         .add_service(serve!(AccessServiceServer, access::Access::new(app)))
         .add_service(serve!(AgentServiceServer, agent::Agent::new(app)))
         .add_service(serve!(AuditServiceServer, audit::Audit::new(app)))
+        .add_service(serve!(OperationServiceServer, operation::Operation::new(app)))
         .add_service(serve!(HealthServer, health::Health::new(app)));
     with_reflection(routes)
 }

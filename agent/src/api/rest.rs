@@ -24,6 +24,7 @@ mod access;
 mod agent;
 mod audit;
 mod health;
+mod operation;
 
 /// Every route.
 #[must_use]
@@ -31,7 +32,8 @@ pub fn routes() -> Routes {
     let routes = Routes { router: health::routes(), table: HashMap::new() };
     let routes = access::routes(routes);
     let routes = agent::routes(routes);
-    audit::routes(routes)
+    let routes = audit::routes(routes);
+    operation::routes(routes)
 }
 
 /// Routes, and the rpc that each stands for.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::stream::{BoxStream, StreamExt as _};
 
+use crate::access::{Permission, Principal, Scope, authorize};
 use crate::error::{Error, Reason, Result};
 use crate::ids::OperationId;
 use crate::operation::engine::Engine;
@@ -37,6 +38,28 @@ impl Operations {
     pub async fn get(&self, part: &str) -> Result<Operation> {
         let id = self.engine.resolve(part).await?;
         self.engine.find(&id).await?.ok_or_else(|| not_found(part))
+    }
+
+    /// As [`Operations::list`], what this caller may see.
+    ///
+    /// # Errors
+    /// `STATE_UNAVAILABLE`.
+    pub async fn list_for(&self, principal: &Principal, limit: u32, running: bool) -> Result<Vec<Operation>> {
+        let mut operations = self.list(limit, running).await?;
+        operations.retain(|operation| operation.is_visible_to(principal));
+        Ok(operations.into_iter().map(|operation| operation.shown_to(principal)).collect())
+    }
+
+    /// As [`Operations::get`], as this caller may see it.
+    ///
+    /// # Errors
+    /// As [`Operations::get`], and `PERMISSION_DENIED` for what is outside the caller's services.
+    pub async fn get_for(&self, principal: &Principal, part: &str) -> Result<Operation> {
+        let operation = self.get(part).await?;
+        if !operation.is_visible_to(principal) {
+            authorize(principal, Permission::OperationRead, Scope::All)?;
+        }
+        Ok(operation.shown_to(principal))
     }
 
     /// Every event after `after_seq`, then those that come; the whole operation at its end, then nothing.
