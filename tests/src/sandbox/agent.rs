@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -75,10 +74,17 @@ impl AgentFiles {
         run(init.arg("--listen").arg(addresses.agent.to_string()))?;
 
         super::supervisor::write_private(&self.etc().join("mongodb.uri"), &database.uri)?;
-        let sections = sections(layout, addresses, database) + more;
-        let mut config =
-            File::options().append(true).open(self.config()).map_err(Error::doing("open opsd.toml"))?;
-        config.write_all(sections.as_bytes()).map_err(Error::doing("write opsd.toml"))?;
+        let made = fs::read_to_string(self.config()).map_err(Error::doing("read opsd.toml"))?;
+        let mut sections = sections(layout, addresses, database);
+        loop {
+            let text = format!("{made}{sections}{more}");
+            fs::write(self.config(), text).map_err(Error::doing("write opsd.toml"))?;
+            let mut check = Command::new(&binaries.opsd);
+            match run(check.arg("check-config").arg("--root").arg(&self.root)) {
+                Ok(_) => break,
+                Err(error) => sections = without_unknown(&sections, &error.to_string()).ok_or(error)?,
+            }
+        }
 
         self.import("admin", &self.etc().join("admin.bundle.toml"), binaries)?;
         for role in ROLES.iter().filter(|role| **role != "admin") {
@@ -151,6 +157,25 @@ fn run(command: &mut Command) -> Result<String, Error> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(Error::Failed { what, evidence: String::from_utf8_lossy(&output.stderr).into_owned() })
+}
+
+/// The sections without the one that this agent calls unknown.
+fn without_unknown(sections: &str, complaint: &str) -> Option<String> {
+    let field = complaint.split_once("unknown field `")?.1.split_once('`')?.0;
+    let header = |line: &str| line.starts_with('[');
+    let unknown = |line: &str| line.trim_matches(['[', ']']).split('.').next() == Some(field);
+    let mut dropping = false;
+    let kept: Vec<&str> = sections
+        .lines()
+        .filter(|line| {
+            if header(line) {
+                dropping = unknown(line);
+            }
+            !dropping
+        })
+        .collect();
+    let kept = kept.join("\n") + "\n";
+    (kept.len() < sections.len()).then_some(kept)
 }
 
 /// What `opsd init` cannot know: the platform.
