@@ -363,7 +363,7 @@ fn make(
         make_certificates(facts, paths, made, audit_root, now)?;
     }
     // The configuration comes last: an agent that finds it finds everything that it names.
-    made.public(&paths.config, words::config(args, facts, detected).as_bytes())?;
+    made.public(&paths.config, words::config(args, facts, paths, detected).as_bytes())?;
     Ok(audit_root)
 }
 

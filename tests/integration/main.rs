@@ -9,6 +9,7 @@
 
 mod certs_example;
 mod contracts;
+mod credentials;
 mod pki;
 mod roles;
 mod sandbox;

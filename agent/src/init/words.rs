@@ -20,15 +20,15 @@ pub(super) fn policy(admin: &Subject, role: &Binding) -> String {
 }
 
 /// `opsd.toml`. Its paths begin at its own folder.
-pub(super) fn config(args: &InitArgs, facts: &Facts, detected: Option<&Detected>) -> String {
-    let state = if args.root.is_some() { "../../var/lib/opsd" } else { "/var/lib/opsd" };
+pub(super) fn config(args: &InitArgs, facts: &Facts, paths: &Paths, detected: Option<&Detected>) -> String {
+    let state = toml::Value::String(paths.state.display().to_string());
     let mut text = format!(
         "# Made by opsd init. Check a change with: opsd check-config. Defaults: opsd show-config.\n\n\
          [agent]\nid = \"{id}\"\npolicy = \"policy.toml\"\n\n\
          [listen]\naddress = \"{listen}\"\n\n\
          [tls]\nca = \"ca.pem\"\ncert = \"agent.pem\"\nkey = \"agent.key\"\n\n\
          [token]\nkey = \"token.key\"\n\n\
-         [state]\ndir = \"{state}\"\n",
+         [state]\ndir = {state}\n",
         id = facts.agent.name(),
         listen = args.listen,
     );

@@ -78,8 +78,12 @@ impl Credentials {
             ));
         }
         peer.check_time(now).map_err(|error| match error {
-            PeerError::Expired { .. } => refused(Reason::CredentialExpired, error.to_string())
-                .next_with(&["opsctl", "pki", "renew", peer.subject.name()], "where the CA's folder is"),
+            PeerError::Expired { .. } => {
+                let subject = peer.subject.to_string();
+                let name = subject.strip_prefix("user/").unwrap_or(&subject);
+                refused(Reason::CredentialExpired, error.to_string())
+                    .next_with(&["opsctl", "pki", "renew", name], "where the CA's folder is")
+            }
             other => refused(Reason::CredentialInvalid, other.to_string()),
         })
     }
