@@ -7,5 +7,6 @@ mod connection;
 mod docs;
 mod documents;
 mod offline;
+mod operations;
 mod schema;
 mod stand_in;

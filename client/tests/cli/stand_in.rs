@@ -4,15 +4,21 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use ops_proto::v1::agent_service_server::{AgentService, AgentServiceServer};
 use ops_proto::v1::health_service_server::{HealthService, HealthServiceServer};
+use ops_proto::v1::operation_service_server::{OperationService, OperationServiceServer};
 use ops_proto::v1::{
-    GetAgentRequest, GetAgentResponse, GetStatusRequest, GetStatusResponse, Problem, ReloadAgentRequest,
-    ReloadAgentResponse,
+    CancelOperationRequest, CancelOperationResponse, GetAgentRequest, GetAgentResponse, GetOperationRequest,
+    GetOperationResponse, GetStatusRequest, GetStatusResponse, ListOperationsRequest, ListOperationsResponse,
+    Operation, Problem, ReloadAgentRequest, ReloadAgentResponse, WatchOperationRequest,
+    WatchOperationResponse,
 };
 use ops_trust::bundle::{AgentInfo, Bundle, BundleIdentity};
 use ops_trust::ca::Authority;
@@ -32,6 +38,10 @@ use tonic::{Request, Response, Status};
 
 /// What the agent says to `GetStatus`.
 type Answer = Arc<dyn Fn() -> Result<GetStatusResponse, Status> + Send + Sync>;
+
+/// What the agent says to the n-th `WatchOperation`, from 0, that asks for what comes after this event; and whether it
+/// closes the stream then.
+type Watch = Arc<dyn Fn(usize, u64) -> (Vec<WatchOperationResponse>, bool) + Send + Sync>;
 
 /// A running agent, its CA and the caller's bundle.
 pub(crate) struct StandIn {
@@ -55,6 +65,9 @@ pub(crate) struct World {
     pub(crate) server_name: String,
     /// The agent has no `HealthService`.
     pub(crate) without_health: bool,
+    /// The one operation that it has.
+    pub(crate) operation: Operation,
+    pub(crate) watch: Watch,
 }
 
 impl Default for World {
@@ -66,6 +79,8 @@ impl Default for World {
             age_days: 0,
             server_name: "127.0.0.1".into(),
             without_health: false,
+            operation: Operation::default(),
+            watch: Arc::new(|_, _| (Vec::new(), false)),
         }
     }
 }
@@ -93,8 +108,13 @@ impl World {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let authorizations = Arc::new(Mutex::new(Vec::new()));
-        let service =
-            Scripted { answer: Arc::clone(&self.answer), authorizations: Arc::clone(&authorizations) };
+        let service = Scripted {
+            answer: Arc::clone(&self.answer),
+            authorizations: Arc::clone(&authorizations),
+            operation: self.operation.clone(),
+            watch: Arc::clone(&self.watch),
+            watched: Arc::default(),
+        };
         runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), service, self.without_health));
 
         let folder = tempfile::tempdir().unwrap();
@@ -197,7 +217,9 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, service: Scripted, 
             });
         }
     });
-    let mut server = Server::builder().add_service(AgentServiceServer::new(service.clone()));
+    let mut server = Server::builder()
+        .add_service(AgentServiceServer::new(service.clone()))
+        .add_service(OperationServiceServer::new(service.clone()));
     if !without_health {
         server = server.add_service(HealthServiceServer::new(service));
     }
@@ -208,6 +230,49 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, service: Scripted, 
 struct Scripted {
     answer: Answer,
     authorizations: Arc<Mutex<Vec<String>>>,
+    operation: Operation,
+    watch: Watch,
+    watched: Arc<AtomicUsize>,
+}
+
+#[tonic::async_trait]
+impl OperationService for Scripted {
+    type WatchOperationStream = BoxStream<'static, Result<WatchOperationResponse, Status>>;
+
+    async fn list_operations(
+        &self,
+        _: Request<ListOperationsRequest>,
+    ) -> Result<Response<ListOperationsResponse>, Status> {
+        Ok(Response::new(ListOperationsResponse { operations: vec![self.operation.clone()] }))
+    }
+
+    async fn get_operation(
+        &self,
+        _: Request<GetOperationRequest>,
+    ) -> Result<Response<GetOperationResponse>, Status> {
+        Ok(Response::new(GetOperationResponse { operation: Some(self.operation.clone()) }))
+    }
+
+    async fn watch_operation(
+        &self,
+        request: Request<WatchOperationRequest>,
+    ) -> Result<Response<Self::WatchOperationStream>, Status> {
+        let call = self.watched.fetch_add(1, Ordering::SeqCst);
+        let (told, closes) = (self.watch)(call, request.get_ref().after_seq);
+        let told = futures_util::stream::iter(told).map(Ok);
+        Ok(Response::new(if closes {
+            told.boxed()
+        } else {
+            told.chain(futures_util::stream::pending()).boxed()
+        }))
+    }
+
+    async fn cancel_operation(
+        &self,
+        _: Request<CancelOperationRequest>,
+    ) -> Result<Response<CancelOperationResponse>, Status> {
+        Ok(Response::new(CancelOperationResponse { operation: Some(self.operation.clone()) }))
+    }
 }
 
 #[tonic::async_trait]
