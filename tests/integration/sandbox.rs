@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use ops_tests::sandbox::{self, FAULTY, KEPT, LogRotation, Options, Sandbox};
+use ops_tests::sandbox::{self, FAULTY, KEPT, LogRotation, Options, ROLES, Sandbox};
 use ops_tests::{belongings, http, patience::eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -216,4 +216,29 @@ fn a_detached_one_outlives_its_owner_and_is_ended_by_its_folder() {
     sandbox::down(dir.path()).unwrap();
     assert_eq!(belongings::all(dir.path()).unwrap(), []);
     sandbox::down(dir.path()).unwrap();
+}
+
+#[test]
+fn each_role_has_a_caller_and_the_agent_can_be_killed_and_started_again() {
+    let mut sandbox = Sandbox::up(Options { seeded: false, ..Options::default() }).unwrap();
+    for role in ROLES {
+        let answer = sandbox.opsctl(role, &["access", "whoami", "-o", "json"]).unwrap();
+        assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+        let me: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+        assert_eq!(me["subject"], format!("user/{role}"));
+        assert_eq!(me["roles"], serde_json::json!([role]));
+    }
+    let told = sandbox.description();
+    for identity in told.identities.values() {
+        assert!(identity.cert.is_file() && identity.key.is_file(), "{identity:?}");
+    }
+    let agent = told.agent.clone().unwrap();
+    assert!(agent.audit_log.is_file() && agent.config.is_file() && agent.state_dir.is_dir(), "{agent:?}");
+
+    sandbox.kill_agent().unwrap();
+    assert_eq!(sandbox.agent(), None);
+    assert_eq!(sandbox.opsctl("viewer", &["access", "whoami"]).unwrap().code, Some(3));
+    sandbox.start_agent().unwrap();
+    assert_eq!(sandbox.opsctl("viewer", &["access", "whoami"]).unwrap().code, Some(0));
+    assert!(sandbox.stop_agent().unwrap().unwrap().success(), "{}", sandbox.agent_said().unwrap());
 }
