@@ -1,7 +1,7 @@
 //! The agent's configuration: one section a file, strict, every error with file, line and fix.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -173,11 +173,21 @@ impl Source {
     }
 }
 
-/// `path` itself, or beneath `folder` when it is relative.
+/// `path` itself, or beneath `folder` when it is relative; without `..` in it, because people read it.
 pub(crate) fn beneath(folder: &Path, path: &mut PathBuf) {
-    if path.is_relative() {
-        *path = folder.join(&*path);
+    if path.is_absolute() {
+        return;
     }
+    // Only where the folder has no symlinks in it is its parent what its name says.
+    let mut whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            Component::CurDir => {}
+            other => whole.push(other),
+        }
+    }
+    *path = whole;
 }
 
 /// A parser's error as ours: its line, and its words without the excerpt.

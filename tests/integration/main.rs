@@ -7,9 +7,16 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod access;
+mod agent;
+mod audit;
+mod authz_matrix;
 mod certs_example;
 mod contracts;
 mod credentials;
+mod in_process;
+mod layers;
+mod listener;
 mod pki;
 mod roles;
 mod sandbox;

@@ -87,7 +87,7 @@ fn read(path: &Path) -> Result<BTreeMap<Subject, Binding>, Error> {
         ops_trust::private_file::Error::Io { source, .. } => whole(source.to_string()),
         other => whole(other.to_string()),
     })?;
-    crate::config::trusted_file(path).map_err(|message| whole(message))?;
+    crate::config::trusted_file(path).map_err(whole)?;
     let text = String::from_utf8(bytes).map_err(|_| whole("it is not UTF-8".to_owned()))?;
     parse(path, &text)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -193,7 +194,7 @@ impl Gate {
         self.check_host(&request)?;
         if target == Target::Open {
             self.anonymous_room(&connection)?;
-            return Ok(self.run(id, door, request, next, self.limits.deadline).await?);
+            return self.run(id, door, request, next, self.limits.deadline).await;
         }
         let caller = self.caller(id, door, request.headers(), &connection)?;
         let Some(principal) = caller else {
@@ -327,7 +328,7 @@ impl Gate {
         }
         let header = request.headers().get("host").and_then(|value| value.to_str().ok());
         let host = request.uri().authority().map(|authority| authority.host().to_owned()).or_else(|| {
-            let authority: axum::http::uri::Authority = header?.parse().ok()?;
+            let authority: Authority = header?.parse().ok()?;
             Some(authority.host().to_owned())
         });
         match host {

@@ -44,13 +44,11 @@ pub struct Routes {
 
 impl Routes {
     /// `GET path` stands for `rpc`.
-    #[must_use]
     pub fn get<H: Handler<T, Arc<App>>, T: 'static>(self, rpc: Rpc, path: &'static str, handler: H) -> Self {
         self.add(rpc, Method::GET, path, routing::get(handler))
     }
 
     /// `POST path` stands for `rpc`.
-    #[must_use]
     pub fn post<H: Handler<T, Arc<App>>, T: 'static>(self, rpc: Rpc, path: &'static str, handler: H) -> Self {
         self.add(rpc, Method::POST, path, routing::post(handler))
     }

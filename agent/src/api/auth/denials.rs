@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::response::Response;
 use ops_domain::access::Principal;
 use ops_domain::ports::{AuditEntry, AuditLog};
@@ -102,7 +103,7 @@ impl Denials {
 /// What a handler refused, read from its answer: the check of the target comes after this layer's own.
 pub(super) fn denial(response: &Response) -> Option<Error> {
     let grpc = response.headers().get("grpc-status").is_some_and(|value| value == "7");
-    if !grpc && response.status() != axum::http::StatusCode::FORBIDDEN {
+    if !grpc && response.status() != StatusCode::FORBIDDEN {
         return None;
     }
     let status = tonic::Status::from_header_map(response.headers());

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use ops_domain::access::{Permission, Principal};
@@ -60,7 +61,8 @@ impl Ending {
                 generation = policy.generation;
                 let mut principal = self.principal.clone();
                 principal.binding = policy.bindings.get(&principal.subject).cloned().unwrap_or_default();
-                let kept = principal.binding.services == self.principal.binding.services
+                let kept = !principal.binding.roles.is_empty()
+                    && principal.binding.services == self.principal.binding.services
                     && self.permission.is_none_or(|permission| principal.has(permission));
                 if !kept {
                     return Error::new(
@@ -100,7 +102,7 @@ impl Guarded {
         self.ending = None;
         let (parts, ()) = error::status(error).into_http::<()>().into_parts();
         let mut trailers = parts.headers;
-        trailers.remove(axum::http::header::CONTENT_TYPE);
+        trailers.remove(CONTENT_TYPE);
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 }
