@@ -10,6 +10,7 @@ pub mod audit;
 pub mod duration;
 pub mod limits;
 pub mod listen;
+pub mod log;
 mod safety;
 pub mod state;
 pub mod tls;
@@ -19,6 +20,7 @@ pub use agent::Agent;
 pub use audit::Audit;
 pub use limits::Limits;
 pub use listen::Listen;
+pub use log::Log;
 pub use safety::{private_file, trusted_file};
 pub use state::State;
 pub use tls::Tls;
@@ -51,6 +53,9 @@ pub struct Config {
     /// The audit trail.
     #[serde(default)]
     pub audit: Audit,
+    /// Where logs may be read.
+    #[serde(default)]
+    pub log: Log,
     /// Every limit.
     #[serde(default)]
     pub limits: Limits,
@@ -141,6 +146,7 @@ impl Config {
             token.resolve(folder);
         }
         self.audit.resolve(folder, &self.state.dir);
+        self.log.resolve(folder);
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -150,6 +156,7 @@ impl Config {
         if let Some(token) = &self.token {
             token.check(self)?;
         }
+        self.log.check(self)?;
         self.limits.check(self)
     }
 }

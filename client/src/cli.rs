@@ -20,7 +20,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    access, agent, audit, completion, context, explain, man, operation, pki, status, version,
+    access, agent, audit, completion, context, explain, log, man, operation, pki, status, version,
 };
 use crate::output::{Color, Format, parse_duration};
 
@@ -131,6 +131,8 @@ pub enum Command {
     Status(status::Args),
     /// Who you are to the agent, roles, access tokens
     Access(access::Args),
+    /// Logs of services: last lines, follow
+    Log(log::Args),
     /// The audit trail: list, verify, export
     Audit(audit::Args),
     /// The agent itself
@@ -151,6 +153,9 @@ pub enum Command {
     Man(man::Args),
     /// Versions of opsctl and of the agent
     Version(version::Args),
+    // Short forms.
+    /// Short for `log tail`
+    Logs(log::TailArgs),
 }
 
 /// The format that a command line asks for, when it could not be parsed.

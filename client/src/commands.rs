@@ -11,6 +11,7 @@ pub mod audit;
 pub mod completion;
 pub mod context;
 pub mod explain;
+pub mod log;
 pub mod man;
 pub mod operation;
 pub mod pki;
@@ -29,6 +30,8 @@ pub async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::Pki(args) => pki::run(args, session),
         Command::Audit(args) => audit::run(args, session).await,
         Command::Completion(args) => completion::run(&args, session),
+        Command::Log(args) => log::run(args, session).await,
+        Command::Logs(args) => log::tail(args, session).await,
         Command::Explain(args) => explain::run(&args, session),
         Command::Man(args) => man::run(&args, session),
         Command::Operation(args) => operation::run(args, session).await,

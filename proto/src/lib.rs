@@ -4,6 +4,7 @@
 //! protoc; `tests/drift.rs` holds the two together.
 
 pub mod json;
+pub mod log;
 pub mod reasons;
 mod rpc;
 

@@ -23,3 +23,27 @@ fn a_document_has_kind_version_names_and_times() {
     assert_eq!(document["targets"], serde_json::json!([]));
     assert!(document.get("finished_at").is_none());
 }
+
+#[test]
+fn a_log_is_json_lines_with_control_frames() {
+    let line = |text: &[u8]| v1::LogLine {
+        service: "backend".into(),
+        stream: v1::LogStream::Err.into(),
+        text: text.to_vec(),
+        offset: 7,
+        ..Default::default()
+    };
+    let message = v1::TailLogResponse {
+        lines: vec![line(b"\x1b[31mred"), line(b"\xff")],
+        notice: Some(v1::LogNotice { kind: v1::LogNoticeKind::Gap.into(), bytes: 9, ..Default::default() }),
+        cursor: "abc".into(),
+    };
+    let documents = ops_proto::log::documents(&message);
+    assert_eq!(documents.len(), 3);
+    assert_eq!((&documents[0]["kind"], &documents[0]["stream"]), (&"log_line".into(), &"err".into()));
+    assert_eq!(documents[0]["text"], "\u{1b}[31mred");
+    assert!(documents[0].get("cursor").is_none() && documents[0].get("text_base64").is_none());
+    assert_eq!(documents[1]["text_base64"], "/w==");
+    assert_eq!((&documents[2]["kind"], &documents[2]["bytes"]), (&"gap".into(), &9.into()));
+    assert_eq!(documents[2]["cursor"], "abc");
+}

@@ -12,6 +12,7 @@ use ops_proto::v1;
 pub mod access;
 pub mod agent;
 pub mod audit;
+pub mod log;
 pub mod operation;
 
 /// Longest reason of a change, in bytes.

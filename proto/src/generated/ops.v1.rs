@@ -5963,7 +5963,7 @@ pub mod health_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LogSource {
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
@@ -5979,9 +5979,12 @@ pub struct LogSource {
     /// Rotated files beside it.
     #[prost(uint32, tag = "6")]
     pub rotated: u32,
-    /// Why it cannot be read. Empty: it can.
+    /// Why it cannot be read, in one sentence. Empty: it can.
     #[prost(string, tag = "7")]
     pub unreadable: ::prost::alloc::string::String,
+    /// The same with its reason and what helps. Absent: it can be read.
+    #[prost(message, optional, tag = "8")]
+    pub problem: ::core::option::Option<Problem>,
 }
 impl ::prost::Name for LogSource {
     const NAME: &'static str = "LogSource";
@@ -6093,7 +6096,7 @@ pub struct LogLine {
     /// Offset of its first byte in its file.
     #[prost(uint64, tag = "4")]
     pub offset: u64,
-    /// It is longer than 64 KiB and goes on in the next one.
+    /// It goes on in the next one: it is longer than 64 KiB, or its end was not written yet.
     #[prost(bool, tag = "5")]
     pub continues: bool,
     /// Secrets in it were masked.
@@ -6110,24 +6113,32 @@ impl ::prost::Name for LogLine {
         "/ops.v1.LogLine".into()
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LogNotice {
     #[prost(enumeration = "LogNoticeKind", tag = "1")]
     pub kind: i32,
     #[prost(message, optional, tag = "2")]
     pub at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Empty: it is about all of them.
     #[prost(string, tag = "3")]
     pub service: ::prost::alloc::string::String,
     #[prost(enumeration = "LogStream", tag = "4")]
     pub stream: i32,
+    /// One line for people.
     #[prost(string, tag = "5")]
     pub text: ::prost::alloc::string::String,
-    /// Bytes of a gap. 0: not known.
+    /// Bytes of a gap, or size of the file that was rotated. 0: not known.
     #[prost(uint64, tag = "6")]
     pub bytes: u64,
-    /// Lines of a gap, or lines in the file at the start. Absent: not countable.
+    /// Lines of a gap, or lines in the files at the start. Absent: not countable.
     #[prost(uint64, optional, tag = "7")]
     pub lines: ::core::option::Option<u64>,
+    /// More than `bytes` may be missing.
+    #[prost(bool, tag = "8")]
+    pub at_least: bool,
+    /// At the start: every source, also those that cannot be read.
+    #[prost(message, repeated, tag = "9")]
+    pub sources: ::prost::alloc::vec::Vec<LogSource>,
 }
 impl ::prost::Name for LogNotice {
     const NAME: &'static str = "LogNotice";
@@ -6172,12 +6183,13 @@ impl LogStream {
 #[repr(i32)]
 pub enum LogNoticeKind {
     Unspecified = 0,
-    /// Said first: what is shown from where.
+    /// Said first: the sources, and which of them cannot be read.
     Start = 1,
     Rotated = 2,
     Truncated = 3,
     /// Bytes that could not be had.
     Gap = 4,
+    /// The end that was asked for, or the longest time of a stream; `text` is empty for the first.
     End = 5,
 }
 impl LogNoticeKind {
