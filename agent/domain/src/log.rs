@@ -334,3 +334,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         .await
         .unwrap_or_else(|_| Err(Error::new(Reason::Internal, "reading a log failed inside the agent")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,3 +162,6 @@ fn failed(error: &std::io::Error) -> LogFault {
     let words = error.raw_os_error().map(|code| Errno::from_raw(code).desc().to_lowercase());
     LogFault::Failed(words.unwrap_or_else(|| error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

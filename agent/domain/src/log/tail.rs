@@ -42,7 +42,7 @@ const COUNTED: u64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Tail {
     batches: mpsc::Receiver<Batch>,
-    failure: Arc<Mutex<Option<Error>>>,
+    pub(super) failure: Arc<Mutex<Option<Error>>>,
     _end: tokio_util::sync::DropGuard,
 }
 

@@ -61,6 +61,14 @@ impl Watches {
     }
 }
 
+#[cfg(test)]
+impl Watches {
+    /// Followed logs, and watched folders.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (lock(&self.shared.logs).len(), lock(&self.shared.watcher).folders.len())
+    }
+}
+
 struct Guard {
     shared: Arc<Shared>,
     log: PathBuf,
