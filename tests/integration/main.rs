@@ -17,6 +17,8 @@ mod credentials;
 mod in_process;
 mod layers;
 mod listener;
+mod opsctl;
 mod pki;
+mod reasons;
 mod roles;
 mod sandbox;
