@@ -22,14 +22,21 @@ fn who_is_asking_and_with_what() {
     let sandbox = up();
     for role in ["viewer", "operator", "deployer", "backup", "auditor", "admin"] {
         let me = document(&sandbox, role, &["access", "whoami"], 0);
-        assert_eq!((me["kind"].as_str(), me["subject"].as_str()), (Some("whoami"), Some(&*format!("user/{role}"))));
+        assert_eq!(
+            (me["kind"].as_str(), me["subject"].as_str()),
+            (Some("whoami"), Some(&*format!("user/{role}")))
+        );
         assert_eq!(me["roles"], serde_json::json!([role]));
         assert_eq!(me["credential"], "certificate");
     }
 
     // A token for oneself is nothing but a line, and speaks for the same subject.
     let token = sandbox.opsctl("operator", &["access", "token", "create", "--ttl", "2m", "-q"]).unwrap();
-    assert_eq!((token.code, token.stderr.as_str(), token.stdout.lines().count()), (Some(0), "", 1), "{token:?}");
+    assert_eq!(
+        (token.code, token.stderr.as_str(), token.stdout.lines().count()),
+        (Some(0), "", 1),
+        "{token:?}"
+    );
     let mut command = sandbox.opsctl_command("operator");
     command.env("OPSCTL_TOKEN", token.stdout.trim()).args(["access", "whoami", "-o", "json"]);
     let me: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
@@ -77,7 +84,11 @@ fn the_trail_is_checked_here_and_remembered() {
     let exported = sandbox.opsctl("auditor", &["audit", "export"]).unwrap();
     assert!(exported.stdout.lines().count() > 1 && exported.code == Some(0), "{exported:?}");
     let first = document(&sandbox, "auditor", &["audit", "verify"], 0);
-    assert_eq!((first["outcome"].as_str(), first["root"].as_str()), (Some("intact"), Some("given")), "{first}");
+    assert_eq!(
+        (first["outcome"].as_str(), first["root"].as_str()),
+        (Some("intact"), Some("given")),
+        "{first}"
+    );
 
     // Another change is signed at once, so a later look has seen more.
     document(&sandbox, "operator", &["access", "token", "create"], 0);

@@ -98,7 +98,10 @@ fn the_commands_of_the_pages_parse() {
                 continue;
             }
             if let Err(error) = Cli::command().try_get_matches_from(&words) {
-                broken.push(format!("{name}: {line}: {}", error.to_string().lines().next().unwrap_or_default()));
+                broken.push(format!(
+                    "{name}: {line}: {}",
+                    error.to_string().lines().next().unwrap_or_default()
+                ));
             }
         }
     }
