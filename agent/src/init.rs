@@ -126,9 +126,28 @@ pub enum InitError {
     /// The policy could not be made.
     #[error(transparent)]
     Policy(#[from] policy::Error),
+    /// Without root, or without rights on the root that was given.
+    #[error(
+        "{path}: permission denied; run it with sudo, or beneath a folder of your own: opsd init --root DIR"
+    )]
+    Denied {
+        /// What could not be made.
+        path: PathBuf,
+    },
     /// A file could not be made.
     #[error(transparent)]
-    File(#[from] private_file::Error),
+    File(private_file::Error),
+}
+
+impl From<private_file::Error> for InitError {
+    fn from(error: private_file::Error) -> Self {
+        match error {
+            private_file::Error::Io { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Self::Denied { path }
+            }
+            other => Self::File(other),
+        }
+    }
 }
 
 /// Does it. `host_name` is the machine's own name, for the defaults.

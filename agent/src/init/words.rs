@@ -64,6 +64,14 @@ pub(super) fn next_steps(args: &InitArgs, facts: &Facts, paths: &Paths, report: 
     if let Some(detected) = &report.detected {
         steps.extend(detected.rights());
     }
+    if args.root.is_none() {
+        steps.push(format!(
+            "chown -R opsd: {} {} {}      (the agent's user, when that is not root)",
+            paths.state.display(),
+            paths.key.display(),
+            paths.token_key.display()
+        ));
+    }
     steps.push(format!("opsd run{root}"));
     if args.csr {
         steps.push("opsctl context import admin.bundle.toml && rm admin.bundle.toml".to_owned());

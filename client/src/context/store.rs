@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ops_trust::bundle::{self, Bundle};
@@ -173,43 +174,51 @@ impl Store {
             audit_root: bundle.agent.audit_root,
             subject: bundle.identity.as_ref().map(|i| i.subject.clone()),
         };
-        let name = self.name_for(&context, name)?;
-        let renewed = self.file.contexts.contains_key(&name);
-        let folder = self.folder(&name);
-        for dir in [self.base(), &self.base().join("contexts"), &folder] {
-            make_dir(dir)?;
-        }
-        // The configuration comes last: a context that it names is whole.
-        private_file::replace(&folder.join("ca.pem"), bundle.agent.ca.as_bytes())?;
-        if let Some((certificate, key)) = credentials {
-            private_file::replace(&folder.join("key.pem"), key.as_bytes())?;
-            private_file::replace(&folder.join("cert.pem"), certificate.as_bytes())?;
-        }
-        self.file.contexts.insert(name.clone(), context);
-        if make_current || self.file.current.is_none() {
-            self.file.current = Some(name.clone());
-        }
-        self.save()?;
-        let current = self.file.current.as_deref() == Some(name.as_str());
-        Ok(Imported { name, renewed, current, folder })
+        // Refused before a folder is made for it; asked again below, where nobody else can change the answer.
+        self.name_for(&context, name)?;
+        self.update(|store| {
+            let name = store.name_for(&context, name)?;
+            let renewed = store.file.contexts.contains_key(&name);
+            let folder = store.folder(&name);
+            for dir in [&store.base().join("contexts"), &folder] {
+                make_dir(dir)?;
+            }
+            // The configuration comes last: a context that it names is whole.
+            private_file::replace(&folder.join("ca.pem"), bundle.agent.ca.as_bytes())?;
+            if let Some((certificate, key)) = credentials {
+                private_file::replace(&folder.join("key.pem"), key.as_bytes())?;
+                private_file::replace(&folder.join("cert.pem"), certificate.as_bytes())?;
+            }
+            store.file.contexts.insert(name.clone(), context);
+            if make_current || store.file.current.is_none() {
+                store.file.current = Some(name.clone());
+            }
+            let current = store.file.current.as_deref() == Some(name.as_str());
+            Ok(Imported { name, renewed, current, folder })
+        })
     }
 
     /// Makes a context the current one.
     pub fn select(&mut self, name: &str) -> Result<(), Error> {
         self.get(name)?;
-        self.file.current = Some(name.to_owned());
-        self.save()
+        self.update(|store| {
+            store.get(name)?;
+            store.file.current = Some(name.to_owned());
+            Ok(())
+        })
     }
 
     /// Forgets a context and deletes its key. When it was the current one, none is current then.
     pub fn remove(&mut self, name: &str) -> Result<(), Error> {
         self.get(name)?;
         let folder = self.folder(name);
-        self.file.contexts.remove(name);
-        if self.file.current.as_deref() == Some(name) {
-            self.file.current = None;
-        }
-        self.save()?;
+        self.update(|store| {
+            store.file.contexts.remove(name);
+            if store.file.current.as_deref() == Some(name) {
+                store.file.current = None;
+            }
+            Ok(())
+        })?;
         for file in ["key.pem", "cert.pem", "ca.pem"] {
             ignore_missing(&folder.join(file), fs::remove_file(folder.join(file)))?;
         }
@@ -256,8 +265,23 @@ impl Store {
         })
     }
 
-    fn save(&self) -> Result<(), Error> {
+    /// Reads the file again, changes it and writes it, while no other opsctl does the same.
+    fn update<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         make_dir(self.base())?;
+        let mut lock_path = self.path.clone().into_os_string();
+        lock_path.push(".lock");
+        let lock_path = PathBuf::from(lock_path);
+        let io = |source| private_file::Error::Io { path: lock_path.clone(), source };
+        let lock = fs::File::options().create(true).append(true).mode(0o600).open(&lock_path).map_err(io)?;
+        // Let go when `lock` is dropped, also by a crash.
+        lock.lock().map_err(io)?;
+        self.file = Self::open_file(&self.path)?.file;
+        let done = change(self)?;
+        self.save()?;
+        Ok(done)
+    }
+
+    fn save(&self) -> Result<(), Error> {
         let text = toml::to_string(&self.file)
             .map_err(|e| Error::Config { path: self.path.clone(), problem: e.to_string() })?;
         Ok(private_file::replace(&self.path, text.as_bytes())?)

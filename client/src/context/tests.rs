@@ -98,6 +98,21 @@ fn a_renewal_keeps_the_name_and_another_subject_gets_another() {
 }
 
 #[test]
+fn imports_at_the_same_time_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::new();
+    let bundles: Vec<Bundle> = (0..8).map(|n| house.bundle(&format!("user/u{n}"))).collect();
+    std::thread::scope(|scope| {
+        for (n, bundle) in bundles.iter().enumerate() {
+            // Each with the empty configuration in hand that it found.
+            let mut store = store(dir.path());
+            scope.spawn(move || store.import(bundle, None, Some(&format!("c{n}")), false).unwrap());
+        }
+    });
+    assert_eq!(store(dir.path()).contexts().len(), 8);
+}
+
+#[test]
 fn hostile_names_make_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let bundle = House::new().bundle("user/alice");
