@@ -36,10 +36,9 @@ impl<'a> Show<'a> {
         Seen(output).exits(0).map(|seen| seen.0.stdout)
     }
 
-    /// Runs another program; `secret` is not shown.
-    pub(super) fn program(&self, command: &mut Command, secret: Option<&str>) -> Result<Seen, Fault> {
+    /// Runs another program.
+    pub(super) fn program(&self, command: &mut Command) -> Result<Seen, Fault> {
         let line = shell(std::iter::once(command.get_program()).chain(command.get_args()));
-        let line = secret.map_or(line.clone(), |secret| line.replace(secret, "…"));
         println!("\n$ {line}");
         let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{line}: {error}"))?;
         Ok(Seen::shown(Output {

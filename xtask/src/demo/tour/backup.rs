@@ -18,7 +18,7 @@ pub(super) fn destroy(show: &mut Show<'_>) -> Result<String, Fault> {
     let mut damage = Command::new(platform);
     damage.arg("damage").env("MONGODB_URI", &description.mongodb.uri);
     damage.env("DB_NAME", &description.mongodb.database);
-    show.program(&mut damage, None)?.exits(0)?;
+    show.program(&mut damage)?.exits(0)?;
     show.opsctl(&["db", "count"])?.exits(0)?.says(&["bids"])?;
     Ok("two bids of three are gone, one is altered, a collection is missing".to_owned())
 }
