@@ -6,8 +6,13 @@ use std::sync::Arc;
 
 use ops_domain::access::token::Tokens;
 use ops_domain::audit::Audit;
+use ops_domain::health::{CheckSource, DatabaseCheck, Health, ServiceHealth};
+use ops_domain::log::excerpt::Excerpts;
 use ops_domain::operation::{Limits, Operations, Ports, Recovery};
+use ops_domain::ports::database::Database;
 use ops_domain::ports::{AuditLog, Clock, Entropy, HealthSource, Journal, PolicySource, TokenSigner};
+use ops_domain::probe::Probes;
+use ops_domain::service::{ServiceRecovery, Services};
 use ops_trust::key::SigningKey;
 use ops_trust::subject::{Kind, Subject};
 use ops_trust::token::{KeySet, Signer, TrustedKey};
@@ -16,6 +21,7 @@ use tokio::net::TcpListener;
 use crate::adapters::audit_file::{AuditFile, Settings};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::entropy::SystemEntropy;
+use crate::adapters::log_file::LogFiles;
 use crate::adapters::policy_file::PolicyFile;
 use crate::adapters::process::StateLock;
 use crate::adapters::state_db::StateDb;
@@ -24,8 +30,8 @@ use crate::api;
 use crate::config::{self, Config};
 
 pub mod agent;
-mod health;
 pub mod lifecycle;
+mod services;
 pub mod tls;
 
 use agent::Agent;
@@ -63,6 +69,14 @@ pub struct App {
     pub journal: Arc<dyn Journal>,
     /// The agent itself.
     pub agent: Arc<Agent>,
+    /// The database, where one is configured.
+    pub database: Option<Arc<dyn Database>>,
+    /// What runs, and changing it.
+    pub services: Services,
+    /// Questions by name.
+    pub probes: Arc<Probes>,
+    /// Everything in one answer.
+    pub health: Arc<Health>,
     /// The health of services, for `grpc.health.v1`.
     pub health_source: Arc<dyn HealthSource>,
     /// Up, ready, about to end.
@@ -117,7 +131,25 @@ impl App {
             entropy: Arc::clone(&entropy),
         };
         let operations = Operations::new(ports, id.clone(), Limits::default());
-        let recoveries: Vec<Arc<dyn Recovery>> = Vec::new();
+        let database = match &config.mongodb {
+            Some(mongodb) => Some(Arc::new(mongodb.server(&config)?) as Arc<dyn Database>),
+            None => None,
+        };
+        let files = Arc::new(LogFiles::new(config.log.folders.clone()));
+        let built = services::build(
+            &config,
+            Arc::new(Excerpts::new(files)),
+            Arc::clone(&journal),
+            Arc::clone(&clock),
+        )?;
+        let mut checks: Vec<Arc<dyn CheckSource>> = Vec::new();
+        if let Some(database) = &database {
+            checks.push(Arc::new(DatabaseCheck::new(Arc::clone(database))));
+        }
+        checks.extend(built.disk);
+        let services = built.services;
+        let recoveries: Vec<Arc<dyn Recovery>> = vec![Arc::new(ServiceRecovery::new(services.clone()))];
+        let health_source = Arc::new(ServiceHealth::new(services.clone(), id.clone()));
         let agent = Arc::new(Agent {
             config: Arc::clone(&config),
             id,
@@ -141,7 +173,11 @@ impl App {
             recoveries,
             journal,
             agent,
-            health_source: Arc::new(health::NoServices),
+            database,
+            health: Arc::new(Health::new(services.clone(), checks)),
+            services,
+            probes: Arc::new(built.probes),
+            health_source,
             lifecycle,
             config,
             _lock: lock,
@@ -157,6 +193,10 @@ impl App {
         PolicyFile::open(&config.agent.policy)?;
         TlsState::open(config, SystemClock::new().now())?;
         token_keys(config, id.as_str())?;
+        if let Some(mongodb) = &config.mongodb {
+            mongodb.server(config)?;
+        }
+        services::check(config)?;
         Ok(())
     }
 

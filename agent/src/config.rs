@@ -7,22 +7,30 @@ use serde::{Deserialize, Serialize};
 
 pub mod agent;
 pub mod audit;
+pub mod disk;
 pub mod duration;
 pub mod limits;
 pub mod listen;
 pub mod log;
+pub mod mongodb;
+pub mod probe;
 mod safety;
+pub mod service;
 pub mod state;
+pub mod supervisor;
 pub mod tls;
 pub mod token;
 
 pub use agent::Agent;
 pub use audit::Audit;
+pub use disk::Disk;
 pub use limits::Limits;
 pub use listen::Listen;
 pub use log::Log;
+pub use mongodb::Mongodb;
 pub use safety::{private_file, trusted_file};
 pub use state::State;
+pub use supervisor::Supervisor;
 pub use tls::Tls;
 pub use token::Token;
 
@@ -56,6 +64,21 @@ pub struct Config {
     /// Where logs may be read.
     #[serde(default)]
     pub log: Log,
+    /// Who keeps the programs alive.
+    #[serde(default)]
+    pub supervisor: Option<Supervisor>,
+    /// The services.
+    #[serde(default)]
+    pub service: service::ServiceTable,
+    /// Questions that may be asked by name.
+    #[serde(default)]
+    pub probe: probe::ProbeTable,
+    /// The database.
+    #[serde(default)]
+    pub mongodb: Option<Mongodb>,
+    /// The filesystems whose space is watched.
+    #[serde(default)]
+    pub disk: Disk,
     /// Every limit.
     #[serde(default)]
     pub limits: Limits,
@@ -147,6 +170,19 @@ impl Config {
         }
         self.audit.resolve(folder, &self.state.dir);
         self.log.resolve(folder);
+        self.disk.resolve(folder);
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.resolve(folder);
+        }
+        if let Some(mongodb) = &mut self.mongodb {
+            mongodb.resolve(folder);
+        }
+        for service in self.service.values_mut() {
+            service.resolve(folder);
+        }
+        for probe in self.probe.values_mut() {
+            probe.resolve(folder);
+        }
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -157,6 +193,9 @@ impl Config {
             token.check(self)?;
         }
         self.log.check(self)?;
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.check(self)?;
+        }
         self.limits.check(self)
     }
 }

@@ -20,13 +20,15 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    access, agent, audit, completion, context, explain, log, man, operation, pki, status, version,
+    access, agent, audit, completion, context, explain, log, man, operation, pki, probe, service, status,
+    version,
 };
 use crate::output::{Color, Format, parse_duration};
 
 const EXAMPLES: &str = "\
 Examples:
   opsctl status                            what is up, what is not, and why
+  opsctl service restart backend           a new process, ready, with its downtime
   opsctl agent info                        the agent itself
 
 Get started: on the agent's host, `sudo opsctl pki issue NAME --role ROLE` prints a bundle;
@@ -129,6 +131,12 @@ pub struct Global {
 pub enum Command {
     /// Services and checks in one answer, worst first
     Status(status::Args),
+    /// What runs: list, start, stop, restart, watch
+    #[command(visible_alias = "services")]
+    Service(service::Args),
+    /// One measured question, asked by the agent or from here
+    #[command(visible_alias = "probes")]
+    Probe(probe::Args),
     /// Who you are to the agent, roles, access tokens
     Access(access::Args),
     /// Logs of services: last lines, follow
@@ -156,6 +164,12 @@ pub enum Command {
     // Short forms.
     /// Short for `log tail`
     Logs(log::TailArgs),
+    /// Short for `service start`
+    Start(service::StartArgs),
+    /// Short for `service stop`
+    Stop(service::StopArgs),
+    /// Short for `service restart`
+    Restart(service::StartArgs),
 }
 
 /// The format that a command line asks for, when it could not be parsed.

@@ -15,6 +15,8 @@ pub mod log;
 pub mod man;
 pub mod operation;
 pub mod pki;
+pub mod probe;
+pub mod service;
 pub mod status;
 pub mod version;
 
@@ -35,6 +37,11 @@ pub async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::Explain(args) => explain::run(&args, session),
         Command::Man(args) => man::run(&args, session),
         Command::Operation(args) => operation::run(args, session).await,
+        Command::Probe(args) => probe::run(args, session).await,
+        Command::Service(args) => service::run(args, session).await,
+        Command::Start(args) => service::start(args, session).await,
+        Command::Stop(args) => service::stop(args, session).await,
+        Command::Restart(args) => service::restart(args, session).await,
         Command::Status(args) => status::run(args, session).await,
         Command::Version(args) => version::run(&args, session).await,
     }

@@ -14,6 +14,9 @@ pub mod agent;
 pub mod audit;
 pub mod log;
 pub mod operation;
+pub mod probe;
+pub mod service;
+pub mod status;
 
 /// Longest reason of a change, in bytes.
 pub const REASON_BYTES: usize = 500;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use ops_proto::v1::access_service_server::AccessServiceServer;
 use ops_proto::v1::agent_service_server::AgentServiceServer;
 use ops_proto::v1::audit_service_server::AuditServiceServer;
+use ops_proto::v1::health_service_server::HealthServiceServer;
 use ops_proto::v1::operation_service_server::OperationServiceServer;
+use ops_proto::v1::probe_service_server::ProbeServiceServer;
+use ops_proto::v1::service_service_server::ServiceServiceServer;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
@@ -16,6 +19,9 @@ mod agent;
 mod audit;
 mod health;
 mod operation;
+mod probe;
+mod service;
+mod status;
 
 /// Every service, with the limits of messages.
 #[must_use]
@@ -33,6 +39,9 @@ pub fn routes(app: &Arc<App>) -> Routes {
         .add_service(serve!(AgentServiceServer, agent::Agent::new(app)))
         .add_service(serve!(AuditServiceServer, audit::Audit::new(app)))
         .add_service(serve!(OperationServiceServer, operation::Operation::new(app)))
+        .add_service(serve!(ServiceServiceServer, service::Service::new(app)))
+        .add_service(serve!(ProbeServiceServer, probe::Probe::new(app)))
+        .add_service(serve!(HealthServiceServer, status::Status::new(app)))
         .add_service(serve!(HealthServer, health::Health::new(app)));
     with_reflection(routes)
 }

@@ -25,6 +25,9 @@ mod agent;
 mod audit;
 mod health;
 mod operation;
+mod probe;
+mod service;
+mod status;
 
 /// Every route.
 #[must_use]
@@ -33,7 +36,10 @@ pub fn routes() -> Routes {
     let routes = access::routes(routes);
     let routes = agent::routes(routes);
     let routes = audit::routes(routes);
-    operation::routes(routes)
+    let routes = operation::routes(routes);
+    let routes = service::routes(routes);
+    let routes = probe::routes(routes);
+    status::routes(routes)
 }
 
 /// Routes, and the rpc that each stands for.

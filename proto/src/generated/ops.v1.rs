@@ -6591,7 +6591,7 @@ pub mod log_service_server {
 pub struct Probe {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
-    /// http, tcp, mongodb, log.
+    /// http, tcp, closed, mongodb.
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     /// URL or host:port, credentials masked.
@@ -6605,6 +6605,9 @@ pub struct Probe {
     /// Body fields that must be so, for HTTP: "status=healthy".
     #[prost(string, repeated, tag = "6")]
     pub expect: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The only CA certificates it trusts, PEM. Empty: those of the system that asks.
+    #[prost(string, tag = "7")]
+    pub ca: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Probe {
     const NAME: &'static str = "Probe";
