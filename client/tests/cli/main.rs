@@ -6,6 +6,7 @@ mod answers;
 mod connection;
 mod docs;
 mod documents;
+mod local;
 mod offline;
 mod operations;
 mod schema;

@@ -120,6 +120,7 @@ fn the_page_of_documents_is_what_the_contract_says() {
         let _ = write!(text, "## {kind}\n\n{}\n\n", commands.join(", "));
         fields(&mut text, &message, &mut queue);
     }
+    text.push_str(&crate::local::page());
     text.push_str("## Parts\n\n");
     let mut done = BTreeSet::new();
     while let Some(name) = queue.iter().find(|name| !done.contains(*name)).cloned() {
