@@ -159,6 +159,7 @@ impl App {
             audit_root: root,
             clock: Arc::clone(&clock),
             started: clock.monotonic(),
+            operations: operations.clone(),
         });
         Ok(Arc::new(Self {
             clock,

@@ -5,15 +5,18 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use http::Method;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ops_tests::sandbox::Binaries;
+use ops_trust::tls::Alpn;
 use prost::Message as _;
+use tokio::io::AsyncWriteExt as _;
 
-use crate::in_process::{self, Agent, ROOMY};
+use crate::in_process::{self, Agent, PATIENCE, ROOMY};
 
 fn opsd(root: &Path, command: &str) -> Command {
     let mut opsd = Command::new(Binaries::current().unwrap().opsd);
@@ -26,23 +29,29 @@ fn opsd(root: &Path, command: &str) -> Command {
     opsd
 }
 
-/// A child that does not outlive its test, and its first address.
-struct Running(Child);
+/// A child that does not outlive its test, and what it says.
+struct Running(Child, Receiver<String>);
 
 impl Running {
     fn start(root: &Path) -> (Self, std::net::SocketAddr) {
         let mut child = opsd(root, "run").spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let running = Self(child);
-        let address = loop {
-            let line = lines.next().expect("opsd ended at once").unwrap();
-            if let Some((_, address)) = line.split_once("address=") {
-                break address.trim().parse().unwrap();
-            }
-        };
-        // Nobody reads on: what it says from here must not stop it.
-        std::thread::spawn(move || lines.for_each(drop));
+        let said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || said.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let running = Self(child, lines);
+        let line = running.says("address=");
+        let address = line.split_once("address=").unwrap().1.trim().parse().unwrap();
         (running, address)
+    }
+
+    /// The next line with these words.
+    fn says(&self, words: &str) -> String {
+        loop {
+            let line = self.1.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{words}: {error}"));
+            if line.contains(words) {
+                return line;
+            }
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -173,6 +182,56 @@ async fn sigterm_ends_streams_with_a_reason_and_the_process_with_0() {
     let status = tokio::task::spawn_blocking(move || opsd.0.wait().unwrap()).await.unwrap();
     assert_eq!(status.code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(15));
+}
+
+/// A request whose body never comes: something that the agent waits for when it drains.
+async fn stuck(caller: &in_process::Caller) -> impl Sized + use<> {
+    let mut stream = caller.tls(Alpn::Http11).await.unwrap();
+    let head = "POST /v1/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The head is with the agent once another call has been answered after it, so often that both have had their turn.
+    for _ in 0..20 {
+        assert_eq!(caller.rest(Method::GET, "/healthz", "").await.http, 200);
+    }
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_sigterm_ends_it_at_once_and_the_drain_has_an_end() {
+    let root = in_process::folder(&[], |config| config);
+    let (mut opsd, address) = Running::start(root.path());
+    let _stuck = stuck(&in_process::caller_of(root.path(), address, "user/admin")).await;
+    opsd.signal(Signal::SIGTERM);
+    opsd.says("shutting down");
+    assert!(opsd.0.try_wait().unwrap().is_none(), "it did not wait for what runs");
+    let began = Instant::now();
+    opsd.signal(Signal::SIGTERM);
+    opsd.says("ended at once");
+    assert_eq!(opsd.0.wait().unwrap().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(5));
+
+    let root = in_process::folder(&[], |config| config + "[limits]\ndrain = \"300ms\"\n");
+    let (mut opsd, address) = Running::start(root.path());
+    let _stuck = stuck(&in_process::caller_of(root.path(), address, "user/admin")).await;
+    opsd.signal(Signal::SIGTERM);
+    opsd.says("connections were cut");
+    assert_eq!(opsd.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn sighup_reloads_and_keeps_the_old_of_what_is_bad() {
+    let root = in_process::folder(&[], |config| config);
+    let (opsd, _) = Running::start(root.path());
+    let policy = root.path().join("etc/opsd/policy.toml");
+    in_process::bind(&policy, "user/alice", "viewer", &[]);
+    opsd.signal(Signal::SIGHUP);
+    assert!(opsd.says("reloaded").contains("user/alice: added, viewer"));
+    fs::write(&policy, "[subject.x]\n").unwrap();
+    opsd.signal(Signal::SIGHUP);
+    assert!(opsd.says("not reloaded").contains("policy.toml:1"));
+    let trail = fs::read_to_string(root.path().join("var/lib/opsd/audit/trail.jsonl")).unwrap();
+    assert_eq!(trail.matches("\"reason\":\"SIGHUP\"").count(), 4, "{trail}");
+    assert!(trail.contains("\"sub\":\"agent/test\""));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

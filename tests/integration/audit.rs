@@ -40,7 +40,7 @@ async fn changes_and_denials_are_in_a_trail_that_verifies() {
         }
         assert!(began.elapsed() < PATIENCE, "no checkpoint came");
     };
-    let root = agent.app.agent.info().audit_root.parse().unwrap();
+    let root = agent.app.agent.info().await.unwrap().audit_root.parse().unwrap();
     let mut verifier = Verifier::new(Some(root));
     verifier.read(bytes.as_slice()).unwrap().unwrap();
     assert!(verifier.finish().unwrap().checkpoints >= 1);

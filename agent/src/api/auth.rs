@@ -505,16 +505,4 @@ fn request_id(gate: &Gate) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_of_grpc() {
-        let parse = |text| grpc_timeout(&HeaderValue::from_static(text));
-        assert_eq!(parse("30S"), Some(Duration::from_secs(30)));
-        assert_eq!(parse("99999999n"), Some(Duration::from_nanos(99_999_999)));
-        for bad in ["", "S", "1", "-1S", "1.5S", "123456789S", "1s", "1 S", "xS"] {
-            assert_eq!(parse(bad), None, "{bad}");
-        }
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use ops_domain::access::{Permission, Principal, Scope, authorize};
 use ops_domain::audit::{self, Change};
 use ops_domain::ids::Subject;
+use ops_domain::operation::Operations;
 use ops_domain::ports::{AuditLog, Clock, PolicySource as _};
 use ops_domain::{Error, Reason, Result};
 use serde_json::Value;
@@ -15,6 +16,9 @@ use super::tls::TlsState;
 use crate::adapters::policy_file::PolicyFile;
 use crate::adapters::process;
 use crate::config::Config;
+
+/// More running operations than these are not counted.
+const OPERATIONS: u32 = 1_000;
 
 /// The agent.
 pub struct Agent {
@@ -26,6 +30,7 @@ pub struct Agent {
     pub(super) audit_root: String,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started: Duration,
+    pub(super) operations: Operations,
 }
 
 /// What it is and how it is.
@@ -72,15 +77,18 @@ impl Agent {
     }
 
     /// What it is and how it is.
-    #[must_use]
-    pub fn info(&self) -> AgentInfo {
+    ///
+    /// # Errors
+    /// `STATE_UNAVAILABLE`: the journal cannot be read.
+    pub async fn info(&self) -> Result<AgentInfo> {
+        let running = self.operations.list(OPERATIONS, true).await?.len();
         let path = |name, path: &std::path::Path| (name, path.display().to_string());
-        AgentInfo {
+        Ok(AgentInfo {
             id: self.id.as_str().trim_start_matches("agent/").to_owned(),
             uptime: self.clock.monotonic().saturating_sub(self.started),
             memory_bytes: process::resident_bytes(),
             audit_writable: self.audit_log.writable(),
-            running_operations: 0,
+            running_operations: u32::try_from(running).unwrap_or(u32::MAX),
             policy_generation: self.policy.current().generation,
             certificate_expires_at: self.tls.current().not_after,
             now: self.clock.now(),
@@ -91,7 +99,7 @@ impl Agent {
                 path("state", &self.config.state.dir),
                 path("audit", &self.config.audit.dir),
             ],
-        }
+        })
     }
 
     /// As [`Agent::reload`], for SIGHUP: the agent's own act, written down like anyone's.

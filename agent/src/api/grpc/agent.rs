@@ -26,7 +26,8 @@ impl AgentService for Agent {
         request: Request<GetAgentRequest>,
     ) -> Result<Response<GetAgentResponse>, Status> {
         principal(&request)?;
-        Ok(Response::new(convert::agent::info(&self.app.agent.info())))
+        let info = self.app.agent.info().await.map_err(error::status)?;
+        Ok(Response::new(convert::agent::info(&info)))
     }
 
     async fn reload_agent(

@@ -15,8 +15,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes.get(Rpc::GetAgent, "/v1/agent", info).post(Rpc::ReloadAgent, "/v1/agent/reload", reload)
 }
 
-async fn info(State(app): State<Arc<App>>, _: Caller) -> Document {
-    Document::new("agent", &convert::agent::info(&app.agent.info()))
+async fn info(State(app): State<Arc<App>>, _: Caller) -> Result<Document, Problem> {
+    Ok(Document::new("agent", &convert::agent::info(&app.agent.info().await?)))
 }
 
 #[derive(Default, Deserialize)]
