@@ -173,7 +173,7 @@ fn detection_writes_sections_and_prints_rights() {
     fs::write(&conf, "[unix_http_server]\nfile=/run/s.sock\n[include]\nfiles = conf.d/*.conf\n").unwrap();
     fs::write(
         dir.path().join("conf.d/a.conf"),
-        "[program:backend]\ncommand=x\nstdout_logfile=/var/log/b.log\n",
+        "[program:backend]\ncommand=x\nstdout_logfile=/var/log/b.log\nstderr_logfile=/nonexistent/b.log\n",
     )
     .unwrap();
     fs::write(dir.path().join("conf.d/a.conf.bak"), "garbage").unwrap();
@@ -181,6 +181,7 @@ fn detection_writes_sections_and_prints_rights() {
     fs::create_dir(&root).unwrap();
     let report =
         run(&InitArgs { detect: true, supervisor_config: Some(conf), ..args(&root) }, "host", now()).unwrap();
+    crate::config::Config::read(&report.config).unwrap();
     let config: toml::Table = toml::from_str(&fs::read_to_string(report.config).unwrap()).unwrap();
     assert_eq!(config["service"]["backend"]["program"].as_str(), Some("backend:backend"));
     assert!(report.text.contains("setfacl -m u:opsd:r /var/log/b.log"), "{}", report.text);
