@@ -51,8 +51,11 @@ impl LogSource for LogFiles {
                 break;
             }
         }
+        // Rotation moves a file upwards, as we look: where it was seen last is where it is.
         let mut seen = HashSet::new();
+        chain.reverse();
         chain.retain(|link| seen.insert(link.facts.id));
+        chain.reverse();
         Ok(chain)
     }
 
