@@ -8,6 +8,7 @@ use ops_domain::access::token::Tokens;
 use ops_domain::audit::Audit;
 use ops_domain::health::{CheckSource, DatabaseCheck, Health, ServiceHealth};
 use ops_domain::log::excerpt::Excerpts;
+use ops_domain::log::{Logs, Ports as LogPorts};
 use ops_domain::operation::{Limits, Operations, Ports, Recovery};
 use ops_domain::ports::database::Database;
 use ops_domain::ports::{AuditLog, Clock, Entropy, HealthSource, Journal, PolicySource, TokenSigner};
@@ -31,6 +32,7 @@ use crate::config::{self, Config};
 
 pub mod agent;
 pub mod lifecycle;
+mod logs;
 mod services;
 pub mod tls;
 
@@ -75,6 +77,8 @@ pub struct App {
     pub services: Services,
     /// Questions by name.
     pub probes: Arc<Probes>,
+    /// What the services write.
+    pub logs: Arc<Logs>,
     /// Everything in one answer.
     pub health: Arc<Health>,
     /// The health of services, for `grpc.health.v1`.
@@ -138,10 +142,12 @@ impl App {
         let files = Arc::new(LogFiles::new(config.log.folders.clone()));
         let built = services::build(
             &config,
-            Arc::new(Excerpts::new(files)),
+            Arc::new(Excerpts::new(Arc::clone(&files) as _)),
             Arc::clone(&journal),
             Arc::clone(&clock),
         )?;
+        let log_ports = LogPorts { files, audit: Arc::clone(&audit_log), clock: Arc::clone(&clock) };
+        let logs = logs::build(&config, log_ports, built.manager, entropy.as_ref())?;
         let mut checks: Vec<Arc<dyn CheckSource>> = Vec::new();
         if let Some(database) = &database {
             checks.push(Arc::new(DatabaseCheck::new(Arc::clone(database))));
@@ -178,6 +184,7 @@ impl App {
             health: Arc::new(Health::new(services.clone(), checks)),
             services,
             probes: Arc::new(built.probes),
+            logs,
             health_source,
             lifecycle,
             config,
@@ -241,6 +248,7 @@ impl App {
         );
         let operations = async {
             self.lifecycle.draining().await;
+            self.logs.close();
             self.operations.shutdown(self.config.limits.drain).await
         };
         let ((), left) = tokio::join!(serving, operations);

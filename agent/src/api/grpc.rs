@@ -6,6 +6,7 @@ use ops_proto::v1::access_service_server::AccessServiceServer;
 use ops_proto::v1::agent_service_server::AgentServiceServer;
 use ops_proto::v1::audit_service_server::AuditServiceServer;
 use ops_proto::v1::health_service_server::HealthServiceServer;
+use ops_proto::v1::log_service_server::LogServiceServer;
 use ops_proto::v1::operation_service_server::OperationServiceServer;
 use ops_proto::v1::probe_service_server::ProbeServiceServer;
 use ops_proto::v1::service_service_server::ServiceServiceServer;
@@ -18,6 +19,7 @@ mod access;
 mod agent;
 mod audit;
 mod health;
+mod log;
 mod operation;
 mod probe;
 mod service;
@@ -41,6 +43,7 @@ pub fn routes(app: &Arc<App>) -> Routes {
         .add_service(serve!(OperationServiceServer, operation::Operation::new(app)))
         .add_service(serve!(ServiceServiceServer, service::Service::new(app)))
         .add_service(serve!(ProbeServiceServer, probe::Probe::new(app)))
+        .add_service(serve!(LogServiceServer, log::Log::new(app)))
         .add_service(serve!(HealthServiceServer, status::Status::new(app)))
         .add_service(serve!(HealthServer, health::Health::new(app)));
     with_reflection(routes)

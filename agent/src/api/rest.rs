@@ -24,6 +24,7 @@ mod access;
 mod agent;
 mod audit;
 mod health;
+mod log;
 mod operation;
 mod probe;
 mod service;
@@ -39,6 +40,7 @@ pub fn routes() -> Routes {
     let routes = operation::routes(routes);
     let routes = service::routes(routes);
     let routes = probe::routes(routes);
+    let routes = log::routes(routes);
     status::routes(routes)
 }
 

@@ -18,6 +18,7 @@ use crate::config::{self, Config};
 /// What [`build`] makes.
 pub(super) struct Built {
     pub(super) services: Services,
+    pub(super) manager: Arc<dyn ServiceManager>,
     pub(super) probes: Probes,
     pub(super) disk: Option<Arc<dyn CheckSource>>,
 }
@@ -33,8 +34,9 @@ pub(super) fn build(
     let prober = Arc::new(HostProber::default());
     let probes =
         Probes::new(config::probe::definitions(config, &definitions)?, prober.clone(), Arc::clone(&clock));
+    let manager = manager(config)?;
     let ports = Ports {
-        manager: manager(config)?,
+        manager: Arc::clone(&manager),
         history: Arc::new(History::follow(
             config.supervisor.as_ref().and_then(|supervisor| supervisor.log.clone()),
             jiff::tz::TimeZone::system(),
@@ -50,7 +52,7 @@ pub(super) fn build(
     let paths: Vec<String> = config.disk.paths.iter().map(|path| path.display().to_string()).collect();
     let disk: Option<Arc<dyn CheckSource>> =
         if paths.is_empty() { None } else { Some(Arc::new(DiskCheck::new(Arc::new(HostDisks), paths))) };
-    Ok(Built { services, probes, disk })
+    Ok(Built { services, manager, probes, disk })
 }
 
 /// Whether [`build`] would accept the configuration; begins nothing.

@@ -28,7 +28,7 @@ pub struct Service {
     /// Verbs that need admin, a certificate and the typed name. Without it: stop, for the service called mongodb.
     #[serde(default)]
     pub protected: Option<BTreeSet<Verb>>,
-    /// More log files of it than supervisord writes.
+    /// Its log files, stdout's first, then stderr's, where supervisord does not know them.
     #[serde(default)]
     pub logs: Vec<PathBuf>,
     /// How it is known to be ready.

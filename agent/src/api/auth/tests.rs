@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use axum::http::request::Builder;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
 use http_body_util::BodyExt as _;
@@ -32,7 +32,8 @@ fn app(root: &std::path::Path) -> Arc<App> {
 
 fn token(root: &std::path::Path) -> String {
     use ops_trust::token::{Claims, Signer};
-    let key = ops_trust::key::SigningKey::from_pem(&std::fs::read(root.join("etc/opsd/token.key")).unwrap()).unwrap();
+    let key = ops_trust::key::SigningKey::from_pem(&std::fs::read(root.join("etc/opsd/token.key")).unwrap())
+        .unwrap();
     let (agent, admin) = ("agent/test".parse().unwrap(), "user/admin".parse().unwrap());
     let claims = Claims::new(&agent, admin, SignedDuration::from_mins(5), Timestamp::now()).unwrap();
     Signer::new(key).sign(&claims).unwrap()
@@ -68,10 +69,8 @@ async fn a_panic_is_an_answer_with_the_requests_id_and_the_agent_lives_on() {
     let root = tempfile::tempdir().unwrap();
     let app = app(root.path());
     let token = token(root.path());
-    let table = HashMap::from([
-        ((Method::GET, "/panic"), Rpc::GetAgent),
-        ((Method::GET, "/good"), Rpc::GetAgent),
-    ]);
+    let table =
+        HashMap::from([((Method::GET, "/panic"), Rpc::GetAgent), ((Method::GET, "/good"), Rpc::GetAgent)]);
     let gate = Arc::new(Gate::new(&app, table));
     let router = Router::new()
         .route("/panic", get(panics))

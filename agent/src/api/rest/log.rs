@@ -22,9 +22,11 @@ use crate::api::error::Problem;
 use crate::app::App;
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes
-        .get(Rpc::ListSources, "/v1/logs/sources", sources)
-        .get(Rpc::TailLog, "/v1/services/{name}/logs", tail)
+    routes.get(Rpc::ListSources, "/v1/logs/sources", sources).get(
+        Rpc::TailLog,
+        "/v1/services/{name}/logs",
+        tail,
+    )
 }
 
 #[derive(Deserialize)]
