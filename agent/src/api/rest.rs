@@ -62,7 +62,6 @@ impl Routes {
     }
 
     /// The router for handlers and the table for the layer.
-    #[must_use]
     pub fn into_parts(self) -> (Router<Arc<App>>, RouteTable) {
         (self.router, self.table)
     }
