@@ -62,7 +62,7 @@ fn audit(show: &mut Show<'_>) -> Result<String, Fault> {
 fn refused(show: &mut Show<'_>) -> Result<String, Fault> {
     let before = show.sandbox.process("backend");
     let seen = show.opsctl_as("viewer", &["service", "restart", "backend"])?;
-    seen.exits(4)?.says(&["viewer", "operator"])?;
+    seen.exits(4)?.says(&["viewer", "needs role"])?;
     if before != show.sandbox.process("backend") {
         return Err("the backend was restarted all the same".to_owned());
     }
