@@ -20,7 +20,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    access, agent, audit, completion, context, explain, log, man, operation, pki, probe, service, status,
+    access, agent, audit, backup, completion, context, db, explain, man, operation, pki, probe, service, status,
+    version,
     version,
 };
 use crate::output::{Color, Format, parse_duration};
@@ -150,6 +151,11 @@ pub enum Command {
     Context(context::Args),
     /// Certificates, where the CA's folder is; asks no agent
     Pki(pki::Args),
+    /// The database: ping, counts, sizes
+    Db(db::Args),
+    /// Backups: make, list, verify, restore
+    #[command(visible_alias = "backups")]
+    Backup(backup::Args),
     /// Everything that changes something: list, follow, cancel
     #[command(visible_alias = "operations")]
     Operation(operation::Args),

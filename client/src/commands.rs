@@ -8,8 +8,10 @@ use crate::session::Session;
 pub mod access;
 pub mod agent;
 pub mod audit;
+pub mod backup;
 pub mod completion;
 pub mod context;
+pub mod db;
 pub mod explain;
 pub mod log;
 pub mod man;
@@ -31,6 +33,8 @@ pub async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::Context(args) => context::run(&args, session),
         Command::Pki(args) => pki::run(args, session),
         Command::Audit(args) => audit::run(args, session).await,
+        Command::Backup(args) => backup::run(args, session).await,
+        Command::Db(args) => db::run(args, session).await,
         Command::Completion(args) => completion::run(&args, session),
         Command::Log(args) => log::run(args, session).await,
         Command::Logs(args) => log::tail(args, session).await,

@@ -11,6 +11,7 @@ mod access;
 mod agent;
 mod audit;
 mod authz_matrix;
+mod backup;
 mod certs_example;
 mod contracts;
 mod credentials;
