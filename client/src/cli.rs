@@ -20,9 +20,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    access, agent, audit, backup, completion, context, db, explain, man, operation, pki, probe, service, status,
-    version,
-    version,
+    access, agent, audit, backup, completion, context, db, explain, log, man, operation, pki, probe, service,
+    status, version,
 };
 use crate::output::{Color, Format, parse_duration};
 

@@ -191,6 +191,12 @@ impl Permission {
         matches!(self, Permission::AuditRead | Permission::TokenCreate) || self.smallest_role() == Role::Admin
     }
 
+    /// What a restore needs: over live data when no other database is named.
+    #[must_use]
+    pub fn to_restore(to_database: &str) -> Self {
+        if to_database.is_empty() { Permission::BackupRestoreLive } else { Permission::BackupRestoreScratch }
+    }
+
     /// The smallest role that has it: what a denial names.
     #[must_use]
     pub fn smallest_role(self) -> Role {

@@ -489,7 +489,7 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Unconfigured => Error::new(
                 Reason::StoreUnavailable,
-                "this agent has no backup folder: [backup] folder is not configured",
+                "this agent has no backup folder: [backup] dir is not configured",
             ),
             StoreError::Refused { path, why } => Error::new(
                 Reason::StoreUnavailable,

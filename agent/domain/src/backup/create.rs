@@ -112,7 +112,7 @@ fn outcome(made: &Made) -> Outcome {
     let partial = manifest.state == Completeness::Partial;
     let row = ResultRow {
         target: manifest.id.to_string(),
-        result: if partial { "PARTIAL" } else { "created" }.to_owned(),
+        result: if partial { "PARTIAL" } else { "" }.to_owned(),
         fields: vec![
             ("collections".to_owned(), number(manifest.collections.len() as u64)),
             ("documents".to_owned(), number(manifest.documents())),
