@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use ops_domain::access::token::Tokens;
 use ops_domain::audit::Audit;
-use ops_domain::health::{CheckSource, DatabaseCheck, Health, ServiceHealth};
+use ops_domain::backup::{self, Backups};
+use ops_domain::database::DatabaseService;
+use ops_domain::health::{CheckSource, BackupCheck, DatabaseCheck, Health, ServiceHealth};
 use ops_domain::log::excerpt::Excerpts;
 use ops_domain::log::{Logs, Ports as LogPorts};
 use ops_domain::operation::{Limits, Operations, Ports, Recovery};
@@ -20,12 +22,15 @@ use ops_trust::token::{KeySet, Signer, TrustedKey};
 use tokio::net::TcpListener;
 
 use crate::adapters::audit_file::{AuditFile, Settings};
+use crate::adapters::catalog_file::CatalogFile;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::entropy::SystemEntropy;
 use crate::adapters::log_file::LogFiles;
+use crate::adapters::mongodb::MongoDb;
 use crate::adapters::policy_file::PolicyFile;
 use crate::adapters::process::StateLock;
 use crate::adapters::state_db::StateDb;
+use crate::adapters::store_dir::StoreDir;
 use crate::adapters::token_key::TokenKey;
 use crate::api;
 use crate::config::{self, Config};
@@ -73,6 +78,10 @@ pub struct App {
     pub agent: Arc<Agent>,
     /// The database, where one is configured.
     pub database: Option<Arc<dyn Database>>,
+    /// Questions about it.
+    pub databases: DatabaseService,
+    /// Backups and restores.
+    pub backups: Backups,
     /// What runs, and changing it.
     pub services: Services,
     /// Questions by name.
@@ -135,10 +144,13 @@ impl App {
             entropy: Arc::clone(&entropy),
         };
         let operations = Operations::new(ports, id.clone(), Limits::default());
-        let database = match &config.mongodb {
-            Some(mongodb) => Some(Arc::new(mongodb.server(&config)?) as Arc<dyn Database>),
+        let server = match &config.mongodb {
+            Some(mongodb) => Some(Arc::new(mongodb.server(&config)?)),
             None => None,
         };
+        let backups = backups(&config, id.as_str(), server.clone())?;
+        let database = server.map(|server| server as Arc<dyn Database>);
+        let databases = DatabaseService::new(database.clone(), Arc::clone(&clock));
         let files = Arc::new(LogFiles::new(config.log.folders.clone()));
         let built = services::build(
             &config,
@@ -152,9 +164,12 @@ impl App {
         if let Some(database) = &database {
             checks.push(Arc::new(DatabaseCheck::new(Arc::clone(database))));
         }
+        if config.backup.is_some() {
+            checks.push(Arc::new(BackupCheck::new(Arc::new(backups.clone()), Arc::clone(&clock))));
+        }
         checks.extend(built.disk);
         let services = built.services;
-        let recoveries: Vec<Arc<dyn Recovery>> = vec![Arc::new(ServiceRecovery::new(services.clone()))];
+        let recoveries: Vec<Arc<dyn Recovery>> = vec![Arc::new(ServiceRecovery::new(services.clone())), backups.recovery()];
         let health_source = Arc::new(ServiceHealth::new(services.clone(), id.clone()));
         let agent = Arc::new(Agent {
             config: Arc::clone(&config),
@@ -181,6 +196,8 @@ impl App {
             journal,
             agent,
             database,
+            databases,
+            backups,
             health: Arc::new(Health::new(services.clone(), checks)),
             services,
             probes: Arc::new(built.probes),
@@ -217,6 +234,14 @@ impl App {
         let machine = |error: ops_domain::Error| BuildError::Machine(error.to_string());
         for id in self.operations.recover(&self.recoveries).await.map_err(machine)? {
             tracing::warn!(operation = %id, "it was interrupted; its recovery runs");
+        }
+        match self.backups.sweep().await {
+            Ok(removed) => {
+                for id in removed {
+                    tracing::warn!(backup = %id, "what an interrupted backup had written was removed");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the backup folder was not looked through"),
         }
         let old = self.clock.now() - HISTORY;
         let forgotten = self.journal.forget(old).await.map_err(machine)?;
@@ -256,6 +281,24 @@ impl App {
             tracing::warn!(operation = %id, "it has reached no safe point; the next start recovers it");
         }
     }
+}
+
+fn backups(config: &Config, id: &str, server: Option<Arc<MongoDb>>) -> Result<Backups, config::Error> {
+    let store = match &config.backup {
+        Some(backup) => {
+            let store = StoreDir::new(backup.dir.clone(), backup.reserve_bytes);
+            store.prepare().map_err(|error| config.error_at(&["backup", "dir"], error.to_string()))?;
+            Some(Arc::new(store) as _)
+        }
+        None => None,
+    };
+    let ports = backup::Ports {
+        database: server.clone().map(|server| server as _),
+        dump: server.map(|server| server as _),
+        store,
+        catalog: Arc::new(CatalogFile::new(config.state.dir.join("backups.jsonl"))),
+    };
+    Ok(Backups::new(ports, id.trim_start_matches("agent/"), env!("CARGO_PKG_VERSION")))
 }
 
 fn audit_settings(config: &Config) -> Settings {

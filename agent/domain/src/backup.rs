@@ -15,11 +15,13 @@ mod verify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Authorized;
 use crate::error::{Error, Reason, Result};
+use crate::health::{Newest, NewestBackup};
 use crate::ids::{BackupId, is_name};
 use crate::operation::{Recovery, Task};
 use crate::ports::backup_catalog::{BackupCatalog, CatalogEntry};
@@ -267,6 +269,29 @@ impl Backups {
             store.discard(id).await?;
         }
         Ok(partials)
+    }
+}
+
+/// For the status: the newest that `latest` would name, or a damaged one of our own that is newer.
+#[async_trait]
+impl Newest for Backups {
+    async fn newest(&self, _authorized: &Authorized) -> Result<Option<NewestBackup>> {
+        let newest = self.inner.all().await?.into_iter().find(|backup| {
+            is_latest(backup) || (backup.state == BackupState::Corrupt && backup.origin == Origin::Agent)
+        });
+        Ok(newest.and_then(|backup| {
+            let manifest = backup.manifest.as_ref()?;
+            Some(NewestBackup {
+                id: backup.id.to_string(),
+                at: manifest.started_at,
+                verified: backup
+                    .verified
+                    .map(|(level, _)| format!("verified: {}", level.name()))
+                    .unwrap_or_default(),
+                damaged: backup.problem.is_some(),
+                bytes: manifest.stored(),
+            })
+        }))
     }
 }
 

@@ -57,6 +57,15 @@ impl StoreDir {
         Self { folder, reserve, steps }
     }
 
+    /// Makes the folder, ours alone, when there is none; what is there is left as it is.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn prepare(&self) -> Result<(), StoreError> {
+        folder::make_folder(&self.folder)
+            .map_err(|error| failed(format!("make {}", self.folder.display()), &error))
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,

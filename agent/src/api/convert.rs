@@ -13,6 +13,8 @@ pub mod access;
 pub mod agent;
 pub mod audit;
 pub mod log;
+pub mod backup;
+pub mod database;
 pub mod operation;
 pub mod probe;
 pub mod service;

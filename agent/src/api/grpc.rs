@@ -5,6 +5,8 @@ use std::sync::Arc;
 use ops_proto::v1::access_service_server::AccessServiceServer;
 use ops_proto::v1::agent_service_server::AgentServiceServer;
 use ops_proto::v1::audit_service_server::AuditServiceServer;
+use ops_proto::v1::backup_service_server::BackupServiceServer;
+use ops_proto::v1::database_service_server::DatabaseServiceServer;
 use ops_proto::v1::health_service_server::HealthServiceServer;
 use ops_proto::v1::log_service_server::LogServiceServer;
 use ops_proto::v1::operation_service_server::OperationServiceServer;
@@ -18,6 +20,8 @@ use crate::app::App;
 mod access;
 mod agent;
 mod audit;
+mod backup;
+mod database;
 mod health;
 mod log;
 mod operation;
@@ -45,6 +49,8 @@ pub fn routes(app: &Arc<App>) -> Routes {
         .add_service(serve!(ProbeServiceServer, probe::Probe::new(app)))
         .add_service(serve!(LogServiceServer, log::Log::new(app)))
         .add_service(serve!(HealthServiceServer, status::Status::new(app)))
+        .add_service(serve!(DatabaseServiceServer, database::Database::new(app)))
+        .add_service(serve!(BackupServiceServer, backup::Backup::new(app)))
         .add_service(serve!(HealthServer, health::Health::new(app)));
     with_reflection(routes)
 }

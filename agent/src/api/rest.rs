@@ -23,6 +23,8 @@ use crate::app::App;
 mod access;
 mod agent;
 mod audit;
+mod backup;
+mod database;
 mod health;
 mod log;
 mod operation;
@@ -41,6 +43,8 @@ pub fn routes() -> Routes {
     let routes = service::routes(routes);
     let routes = probe::routes(routes);
     let routes = log::routes(routes);
+    let routes = database::routes(routes);
+    let routes = backup::routes(routes);
     status::routes(routes)
 }
 

@@ -1,8 +1,8 @@
 //! Which folders and files are to be trusted.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
@@ -67,6 +67,14 @@ pub(super) fn is_backup(id: &BackupId) -> bool {
         && digits(9..13)
         && bytes.get(13..15) == Some(b"Z-")
         && bytes.len() > 15
+}
+
+/// A folder that only we can enter; one that is there already is left as it is.
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The lock file, made if need be; it is never written.
