@@ -8,7 +8,7 @@ use ops_domain::access::token::Tokens;
 use ops_domain::audit::Audit;
 use ops_domain::backup::{self, Backups};
 use ops_domain::database::DatabaseService;
-use ops_domain::health::{CheckSource, BackupCheck, DatabaseCheck, Health, ServiceHealth};
+use ops_domain::health::{BackupCheck, CheckSource, DatabaseCheck, Health, ServiceHealth};
 use ops_domain::log::excerpt::Excerpts;
 use ops_domain::log::{Logs, Ports as LogPorts};
 use ops_domain::operation::{Limits, Operations, Ports, Recovery};
@@ -169,7 +169,8 @@ impl App {
         }
         checks.extend(built.disk);
         let services = built.services;
-        let recoveries: Vec<Arc<dyn Recovery>> = vec![Arc::new(ServiceRecovery::new(services.clone())), backups.recovery()];
+        let recoveries: Vec<Arc<dyn Recovery>> =
+            vec![Arc::new(ServiceRecovery::new(services.clone())), backups.recovery()];
         let health_source = Arc::new(ServiceHealth::new(services.clone(), id.clone()));
         let agent = Arc::new(Agent {
             config: Arc::clone(&config),

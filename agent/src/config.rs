@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod agent;
 pub mod audit;
+pub mod backup;
 pub mod disk;
 pub mod duration;
 pub mod limits;
@@ -23,6 +24,7 @@ pub mod token;
 
 pub use agent::Agent;
 pub use audit::Audit;
+pub use backup::Backup;
 pub use disk::Disk;
 pub use limits::Limits;
 pub use listen::Listen;
@@ -76,6 +78,9 @@ pub struct Config {
     /// The database.
     #[serde(default)]
     pub mongodb: Option<Mongodb>,
+    /// The backups.
+    #[serde(default)]
+    pub backup: Option<Backup>,
     /// The filesystems whose space is watched.
     #[serde(default)]
     pub disk: Disk,
@@ -173,6 +178,9 @@ impl Config {
         self.disk.resolve(folder);
         if let Some(supervisor) = &mut self.supervisor {
             supervisor.resolve(folder);
+        }
+        if let Some(backup) = &mut self.backup {
+            backup.resolve(folder);
         }
         if let Some(mongodb) = &mut self.mongodb {
             mongodb.resolve(folder);

@@ -37,12 +37,15 @@ pub fn ping(database: &str, uri: &str, ping: &Ping) -> v1::PingDatabaseResponse 
 /// # Errors
 /// `INVALID_ARGUMENT` for too many or too long ones.
 pub fn collections(names: Vec<String>) -> Result<Vec<String>> {
-    let wrong = |message: String| Err(Error::new(Reason::InvalidArgument, message).effect("nothing was done"));
+    let wrong =
+        |message: String| Err(Error::new(Reason::InvalidArgument, message).effect("nothing was done"));
     if names.len() > NAMES {
         return wrong(format!("{} names, at most {NAMES} are taken", names.len()));
     }
     match names.iter().find(|name| name.is_empty() || name.len() > NAME_BYTES || name.contains('\0')) {
-        Some(_) => wrong(format!("the name of a collection has 1 to {NAME_BYTES} bytes, and none of them is 0")),
+        Some(_) => {
+            wrong(format!("the name of a collection has 1 to {NAME_BYTES} bytes, and none of them is 0"))
+        }
         None => Ok(names),
     }
 }

@@ -100,8 +100,7 @@ impl BackupService for Backup {
         let permission = Permission::to_restore(&asked.to_database);
         let authorized = authorize(&principal, permission, Scope::None).map_err(error::status)?;
         let options = change_options(asked.options).map_err(error::status)?;
-        let task =
-            self.app.backups.restore(&asked.id, &asked.to_database).await.map_err(error::status)?;
+        let task = self.app.backups.restore(&asked.id, &asked.to_database).await.map_err(error::status)?;
         let started = self.app.operations.start(&authorized, route(Rpc::RestoreBackup), options, task).await;
         let outcome = match started.map_err(error::status)? {
             Started::Plan(planned) => Outcome::Plan(operation::plan(&planned)),
