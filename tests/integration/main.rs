@@ -15,6 +15,7 @@ mod backup;
 mod certs_example;
 mod contracts;
 mod credentials;
+mod database;
 mod in_process;
 mod layers;
 mod listener;
