@@ -4,7 +4,6 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use ops_tests::patience::eventually;
 use ops_tests::sandbox::{Options, Sandbox};
 use serde_json::Value;
@@ -82,11 +81,13 @@ impl Running {
 #[test]
 fn it_outlives_its_client_and_never_runs_beside_another() {
     let sandbox = up();
-    opsctl(&sandbox, "operator", &["service", "start", "slow"], 0);
+    // Restarted, it gets ready only once it is healed: so what runs, runs until then.
+    sandbox.fault("never-ready").unwrap();
 
     // Its client is killed in the middle.
-    let before = pid(&sandbox, "slow").unwrap();
-    let mut first = Running::start(&sandbox, "operator", &["service", "restart", "slow", "--reason", "test"]);
+    let before = pid(&sandbox, "backend").unwrap();
+    let mut first =
+        Running::start(&sandbox, "operator", &["service", "restart", "backend", "--reason", "test"]);
     let id = first.id();
     first.child.kill().unwrap();
     first.child.wait().unwrap();
@@ -94,20 +95,21 @@ fn it_outlives_its_client_and_never_runs_beside_another() {
     assert_eq!(listed["operations"][0]["id"], id.as_str(), "{listed}");
 
     // Two at once: the second is told who holds the lock, or waits for it.
-    let refused = document(&sandbox, "deployer", &["service", "restart", "slow"], 6);
+    let refused = document(&sandbox, "deployer", &["service", "restart", "backend"], 6);
     assert_eq!(refused["error"]["reason"], "LOCKED", "{refused}");
     let holder = refused["error"]["evidence"][0]["text"].as_str().unwrap();
     assert!(holder.starts_with(&id) && holder.contains("service.restart by user/"), "{holder}");
     let patient =
-        Running::start(&sandbox, "operator", &["service", "restart", "slow", "--lock-timeout", "1m"]);
+        Running::start(&sandbox, "operator", &["service", "restart", "backend", "--lock-timeout", "1m"]);
 
     // Waiting ends before it does, and later sees its end.
-    let (_, stderr) = opsctl(&sandbox, "viewer", &["operation", "wait", &id, "--timeout", "50ms"], 9);
+    let (_, stderr) = opsctl(&sandbox, "viewer", &["operation", "wait", &id, "--timeout", "1s"], 9);
     assert!(stderr.contains("it goes on"), "{stderr}");
+    sandbox.heal().unwrap();
     let waited = document(&sandbox, "viewer", &["operation", "wait", &id], 0);
     assert_eq!((waited["state"].as_str(), waited["reason"].as_str()), (Some("succeeded"), Some("test")));
     assert_eq!(waited["results"][0]["result"], "restarted", "{waited}");
-    assert_ne!(pid(&sandbox, "slow").unwrap(), before);
+    assert_ne!(pid(&sandbox, "backend").unwrap(), before);
     let (code, stdout, stderr) = patient.end();
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.starts_with("SERVICE  RESULT"), "{stdout}");
@@ -144,15 +146,16 @@ fn one_key_is_one_operation_and_a_cancel_stops_it() {
     assert_eq!((again["id"].as_str(), again["state"].as_str()), (Some(id), Some("succeeded")));
 
     // A plan changes nothing, and its digest runs exactly that.
-    let before = (newest(&sandbox), pid(&sandbox, "slow"));
-    let plan = document(&sandbox, "operator", &["service", "restart", "slow", "--plan"], 0);
+    let before = (newest(&sandbox), pid(&sandbox, "backend"));
+    let plan = document(&sandbox, "operator", &["service", "restart", "backend", "--plan"], 0);
     assert_eq!((plan["kind"].as_str(), plan["operation"].as_str()), (Some("plan"), Some("service.restart")));
-    assert_eq!(before, (newest(&sandbox), pid(&sandbox, "slow")));
+    assert_eq!(before, (newest(&sandbox), pid(&sandbox, "backend")));
     let digest = plan["digest"].as_str().unwrap();
-    let other = ["service", "restart", "backend", "--plan-digest", digest];
+    let other = ["service", "restart", "slow", "--plan-digest", digest];
     assert_eq!(document(&sandbox, "operator", &other, 6)["error"]["reason"], "PLAN_STALE");
+    sandbox.fault("never-ready").unwrap();
     let mut planned =
-        Running::start(&sandbox, "operator", &["service", "restart", "slow", "--plan-digest", digest]);
+        Running::start(&sandbox, "operator", &["service", "restart", "backend", "--plan-digest", digest]);
     let id = planned.id();
 
     // Cancelled by another only with the right to, and with a yes.
@@ -231,8 +234,7 @@ fn whenever_the_agent_is_killed_the_service_runs_again_and_every_operation_ends(
         let id = restart.id();
         // Counted from the moment that it is known to run; where that falls is chance, and meant to be.
         let _ = eventually(Duration::from_millis(delay), "the moment", || Err::<(), _>("not yet"));
-        sandbox.signal_agent(Signal::SIGKILL).unwrap();
-        sandbox.kill_agent().ok();
+        sandbox.kill_agent().unwrap();
         sandbox.start_agent().unwrap();
         let (code, stdout, stderr) = restart.end();
         assert!(matches!(code, Some(0 | 1)), "killed after {delay} ms: {code:?}\n{stdout}{stderr}");

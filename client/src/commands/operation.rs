@@ -70,7 +70,8 @@ pub async fn run(args: Args, session: &Session) -> Result<Exit> {
         Verb::List(args) => list(&args, session).await,
         Verb::Get(One { id }) => show(&get(session, &id).await?, session),
         Verb::Wait(One { id }) => {
-            let operation = get(session, &id).await?;
+            // Not within `--timeout`: that is how long to wait for the end.
+            let operation = fetch(session, &id).await?;
             session.output.note(&format!("{}{}", session.target_prefix(), title(&operation)));
             attach(session, &operation.id, session.global.timeout).await
         }
@@ -113,13 +114,13 @@ async fn list(args: &ListArgs, session: &Session) -> Result<Exit> {
 }
 
 async fn get(session: &Session, id: &str) -> Result<Operation> {
-    session
-        .within(async {
-            let mut client = OperationServiceClient::new(session.connect().await?);
-            let answer = client.get_operation(GetOperationRequest { id: id.to_owned() }).await?;
-            answer.into_inner().operation.ok_or_else(nothing)
-        })
-        .await
+    session.within(fetch(session, id)).await
+}
+
+async fn fetch(session: &Session, id: &str) -> Result<Operation> {
+    let mut client = OperationServiceClient::new(session.connect().await?);
+    let answer = client.get_operation(GetOperationRequest { id: id.to_owned() }).await?;
+    answer.into_inner().operation.ok_or_else(nothing)
 }
 
 fn nothing() -> Error {
