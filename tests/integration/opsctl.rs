@@ -1,7 +1,9 @@
 //! opsctl against a real agent: who is asking, the audit trail checked by the client, the agent itself.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use ops_tests::patience::eventually;
 use ops_tests::sandbox::{Options, Sandbox};
 use serde_json::Value;
 
@@ -113,5 +115,39 @@ fn the_trail_is_checked_here_and_remembered() {
     std::fs::write(&copy, &whole).unwrap();
     let intact = document(&sandbox, "auditor", &["audit", "verify", "--from", copied], 0);
     assert_eq!(intact["outcome"], "intact");
+    sandbox.down().unwrap();
+}
+
+#[test]
+fn status_is_the_truth_with_its_cause_and_exit_code() {
+    let sandbox = up();
+    let healthy = sandbox.opsctl("viewer", &["status"]).unwrap();
+    // Services and database are the sandbox's; the disk is that of the machine that tests run on, and may be full.
+    let full = healthy.stdout.lines().any(|line| line.starts_with("disk") && line.contains(" FAIL "));
+    assert_eq!(healthy.code, Some(i32::from(full)), "{healthy:?}");
+    for service in ["mongodb", "backend", "frontend"] {
+        let row = healthy.stdout.lines().find(|line| line.starts_with(service)).unwrap_or_default();
+        let words: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(words.get(1..3), Some(&["running", "yes"][..]), "{healthy:?}");
+    }
+    assert!(healthy.stderr.contains("viewer (viewer)"), "{healthy:?}");
+
+    sandbox.fault("health-status?code=503").unwrap();
+    let failing = eventually(Duration::from_secs(20), "a status that is no longer shared", || {
+        let said = sandbox.opsctl("viewer", &["status"]).map_err(|error| error.to_string())?;
+        let row = said.stdout.lines().find(|line| line.starts_with("backend")).unwrap_or_default();
+        if row.split_whitespace().nth(2) == Some("no") { Ok(said) } else { Err(format!("{said:?}")) }
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((failing.code, failing.stdout.starts_with("FAILING  ")), (Some(1), true), "{failing:?}");
+    let first =
+        failing.stdout.lines().skip_while(|line| !line.starts_with("SERVICE")).nth(1).unwrap_or_default();
+    assert!(first.starts_with("backend ") && first.contains("503"), "{failing:?}");
+    assert!(failing.stderr.contains("next: opsctl log tail backend --stream err -n 50\n"), "{failing:?}");
+    assert_eq!(document(&sandbox, "viewer", &["status"], 1)["verdict"], "fail");
+
+    let unknown = sandbox.opsctl("viewer", &["status", "backent"]).unwrap();
+    assert_eq!(unknown.code, Some(5), "{unknown:?}");
+    assert!(unknown.stderr.contains("backend"), "{unknown:?}");
     sandbox.down().unwrap();
 }

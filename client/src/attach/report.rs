@@ -57,7 +57,9 @@ pub(crate) fn results(operation: &Operation, output: &Output) -> Table {
             columns.push(column);
         }
     }
-    let of_service = operation.operation.starts_with("service.");
+    // Each row of a service names its operation by itself once it has ended.
+    let of_service =
+        operation.operation.starts_with("service.") && !columns.iter().any(|column| column == "OPERATION");
     let mut names = vec![noun(&operation.operation).to_owned()];
     let has_result = operation.results.iter().any(|row| !row.result.is_empty());
     names.extend(has_result.then(|| "RESULT".to_owned()));

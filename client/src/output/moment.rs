@@ -14,15 +14,21 @@ pub fn timestamp(at: &prost_types::Timestamp) -> Option<Timestamp> {
 /// `03:12:09`, or `03:12:09Z` in UTC.
 #[must_use]
 pub fn clock(at: Timestamp, zone: &TimeZone) -> String {
-    let suffix = if *zone == TimeZone::UTC { "Z" } else { "" };
+    let suffix = if is_utc(zone) { "Z" } else { "" };
     format!("{}{suffix}", at.to_zoned(zone.clone()).strftime("%H:%M:%S"))
 }
 
 /// `2026-11-24T03:12:09Z`, or with the zone's offset.
 #[must_use]
 pub fn date_time(at: Timestamp, zone: &TimeZone) -> String {
-    let format = if *zone == TimeZone::UTC { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%:z" };
+    let format = if is_utc(zone) { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%:z" };
     at.to_zoned(zone.clone()).strftime(format).to_string()
+}
+
+/// Servers' zones are often UTC under a name of its own.
+fn is_utc(zone: &TimeZone) -> bool {
+    *zone == TimeZone::UTC
+        || zone.iana_name().is_some_and(|name| matches!(name, "UTC" | "Etc/UTC" | "Etc/UCT"))
 }
 
 /// `8m ago`, and `in 5d` for what is to come; the clocks of two hosts may differ by a little.
