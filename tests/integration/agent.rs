@@ -29,6 +29,9 @@ fn opsd(root: &Path, command: &str) -> Command {
     opsd
 }
 
+/// Something done to the agent's folder before its start.
+type Change = Box<dyn Fn(&Path)>;
+
 /// A child that does not outlive its test, and what it says.
 struct Running(Child, Receiver<String>);
 
@@ -76,7 +79,7 @@ fn what_is_unsafe_or_wrong_does_not_start() {
         assert!(text.contains(from), "{text}");
         fs::write(etc.join("opsd.toml"), text.replace(from, to)).unwrap();
     };
-    let cases: Vec<(&str, Box<dyn Fn(&Path)>, &str)> = vec![
+    let cases: Vec<(&str, Change, &str)> = vec![
         ("a key that others may read", Box::new(mode("agent.key", 0o644)), "chmod 0600"),
         ("a token key that others may read", Box::new(mode("token.key", 0o640)), "chmod 0600"),
         ("a CA that others may write", Box::new(mode("ca.pem", 0o666)), "chmod go-w"),
