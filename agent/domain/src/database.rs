@@ -91,11 +91,11 @@ impl DatabaseService {
 
 fn not_found(database: &str, missing: &str, known: &[String]) -> Error {
     let shown: String = missing.chars().take(120).flat_map(char::escape_debug).collect();
-    Error::new(Reason::CollectionNotFound, format!("there is no collection \"{shown}\" in {database}"))
-        .about(shown)
-        .lines("collections", "", known.to_vec())
-        .next(&["opsctl", "db", "count"])
-        .effect("nothing was done")
+    let error =
+        Error::new(Reason::CollectionNotFound, format!("there is no collection \"{shown}\" in {database}"))
+            .about(shown);
+    let error = if known.is_empty() { error } else { error.lines("collections", "", known.to_vec()) };
+    error.next(&["opsctl", "db", "count"]).effect("nothing was done")
 }
 
 impl From<DatabaseError> for Error {

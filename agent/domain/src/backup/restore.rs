@@ -446,7 +446,8 @@ impl Task for Restore {
     }
 
     fn targets(&self) -> Vec<String> {
-        vec![self.target().to_owned(), self.id.to_string()]
+        // The id first: with the typed name behind it, this is the line that a refusal tells one to run.
+        std::iter::once(self.id.to_string()).chain(self.to.clone()).collect()
     }
 
     fn locks(&self) -> Vec<String> {
