@@ -170,10 +170,13 @@ pub enum Command {
     /// Short for `log tail`
     Logs(log::TailArgs),
     /// Short for `service start`
+    #[command(after_help = "Examples:\n  opsctl start backend")]
     Start(service::StartArgs),
     /// Short for `service stop`
+    #[command(after_help = "Examples:\n  opsctl stop backend --yes")]
     Stop(service::StopArgs),
     /// Short for `service restart`
+    #[command(after_help = "Examples:\n  opsctl restart backend --reason 'sockets stuck'")]
     Restart(service::StartArgs),
 }
 

@@ -21,7 +21,11 @@ fn a_reader_that_has_gone_is_no_failure() {
 #[test]
 fn a_mistake_is_told_with_the_near_word() {
     let said = run(&["staus"]);
-    assert!(said.stderr.contains("a similar subcommand exists: 'status'"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("similar subcommand") && said.stderr.contains("'status'"),
+        "{}",
+        said.stderr
+    );
     assert_eq!((said.code, said.stdout.as_str()), (2, ""));
     let said = run(&["status", "--timeout", "5", "-o", "json"]);
     assert_eq!(said.document()["error"]["reason"], "INVALID_ARGUMENT");
