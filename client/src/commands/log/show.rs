@@ -143,11 +143,8 @@ impl<'a> Show<'a> {
     fn argv(&self, stream: i32) -> Vec<String> {
         let mut argv: Vec<String> = ["opsctl", "log", "tail"].map(str::to_owned).to_vec();
         argv.extend(self.services.iter().cloned());
-        match LogStream::try_from(stream) {
-            Ok(stream @ (LogStream::Out | LogStream::Err)) => {
-                argv.extend(["--stream".to_owned(), stream_name(stream).to_owned()]);
-            }
-            _ => {}
+        if let Ok(stream @ (LogStream::Out | LogStream::Err)) = LogStream::try_from(stream) {
+            argv.extend(["--stream".to_owned(), stream_name(stream).to_owned()]);
         }
         argv
     }
