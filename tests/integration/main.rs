@@ -19,6 +19,7 @@ mod database;
 mod in_process;
 mod layers;
 mod listener;
+mod log;
 mod operation;
 mod opsctl;
 mod pki;
