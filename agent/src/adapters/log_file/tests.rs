@@ -227,9 +227,8 @@ impl Writer {
 const LINES: u32 = 100_000;
 
 /// Follows a writer, dropping the stream and going on by cursor now and then, until `last` was seen.
-async fn follow(scene: &Scene, reconnect: bool, mut dice: Dice, last: u32) -> Seen {
+async fn follow(scene: &Scene, mut tail: Tail, reconnect: bool, mut dice: Dice, last: u32) -> Seen {
     let mut seen = Seen::default();
-    let mut tail = scene.tail(Begin::Start, true).await.unwrap();
     while seen.numbers.last() != Some(&last) {
         seen.take(&mut tail).await;
         if reconnect && dice.below(20) == 0 {
@@ -245,10 +244,12 @@ async fn every_line_once_over_renames_and_copies() {
     for (seed, reconnect) in [(11, false), (12, true)] {
         let scene = Scene::new();
         let writer = Writer::new(scene.log(), 2000);
+        // Before the first rotation: the beginning of the current file is then the first line.
+        let tail = scene.tail(Begin::Start, true).await.unwrap();
         let thread = std::thread::spawn(move || {
             writer.run(LINES, &[Kind::Rename, Kind::Rename, Kind::Copytruncate], Dice(seed))
         });
-        let seen = follow(&scene, reconnect, Dice(seed * 7), LINES - 1).await;
+        let seen = follow(&scene, tail, reconnect, Dice(seed * 7), LINES - 1).await;
         let written = thread.join().unwrap();
         assert_eq!(seen.gaps, 0, "seed {seed}");
         assert_eq!(seen.numbers.len(), LINES as usize, "seed {seed}");
@@ -264,9 +265,9 @@ async fn what_is_missing_is_declared_when_files_go_too_soon() {
         let scene = Scene::new();
         let writer = Writer::new(scene.log(), 2);
         let kinds = [Kind::Rename, Kind::Copytruncate, Kind::Recreate];
+        let mut tail = scene.tail(Begin::Start, true).await.unwrap();
         let thread = std::thread::spawn(move || writer.run(LINES, &kinds, Dice(seed)));
         let mut seen = Seen::default();
-        let mut tail = scene.tail(Begin::Start, true).await.unwrap();
         // The last line may be among the missing: then the stream is quiet, and all that was written is told of.
         let mut written = None;
         let mut thread = Some(thread);
