@@ -40,6 +40,8 @@ impl Reader {
         if !self.undecided && names.is_some_and(|names| self.observed == Some(names.changes)) {
             return Ok(false);
         }
+        // Asked before the folder is read: a copy that was made before the cut is then surely seen there.
+        let mut was_cut = self.back_was_cut()?;
         let chain = self.source.chain(&self.log)?;
         self.observed = names.map(|names| names.changes);
         self.undecided = false;
@@ -50,14 +52,16 @@ impl Reader {
         let place = chain.iter().position(|link| link.facts.id == back_id);
         let newer = match place {
             Some(at) => {
+                let unheld = self.parts().last().filter(|back| back.file.is_none());
+                was_cut |= unheld.is_some_and(|back| chain[at].facts.size < back.seen);
                 let copies = self.unknown(&chain[at + 1..]);
-                self.take_copies(copies, true)?;
+                self.take_copies(copies, true, was_cut)?;
                 &chain[..at]
             }
             None => {
                 let unknown = self.unknown(&chain);
                 let count = unknown.len();
-                &chain[..count - self.take_copies(unknown, false)?]
+                &chain[..count - self.take_copies(unknown, false, was_cut)?]
             }
         };
         if let Some(names) = names {
@@ -94,6 +98,16 @@ impl Reader {
             self.lose_front()?;
         }
         Ok(())
+    }
+
+    /// Whether what was read of the newest known file, or how large it was, is not true of it any more.
+    fn back_was_cut(&self) -> Result<bool, LogFault> {
+        let Some(Segment::Part(back)) = self.plan.back() else { return Ok(false) };
+        let Some(file) = &back.file else { return Ok(false) };
+        if back.offset > 0 {
+            return Ok(!start::holds(file.as_ref(), back.offset, &self.window)?);
+        }
+        Ok(file.facts()?.size < back.seen)
     }
 
     fn look_at_sizes(&mut self, chain: &[Link]) -> Result<(), LogFault> {
@@ -135,8 +149,8 @@ impl Reader {
 
     /// If the newest known file was cut: puts copies of what it held into the plan, before it. Answers how many of
     /// the links, from the oldest on, do not come after it.
-    fn take_copies(&mut self, links: Vec<Link>, named: bool) -> Result<usize, LogFault> {
-        let Some(cut) = self.cut(links, named)? else { return Ok(0) };
+    fn take_copies(&mut self, links: Vec<Link>, named: bool, was_cut: bool) -> Result<usize, LogFault> {
+        let Some(cut) = self.cut(links, named, was_cut)? else { return Ok(0) };
         let Some(Segment::Part(mut back)) = self.plan.pop_back() else { return Ok(0) };
         let front_was_back = self.plan.is_empty();
         if front_was_back {
@@ -166,7 +180,7 @@ impl Reader {
 
     /// Whether the newest known file was cut, and where its bytes are. `links` are the unknown files, the newest
     /// first: those behind it when it is `named`, else all.
-    fn cut(&mut self, mut links: Vec<Link>, named: bool) -> Result<Option<Cut>, LogFault> {
+    fn cut(&mut self, mut links: Vec<Link>, named: bool, was_cut: bool) -> Result<Option<Cut>, LogFault> {
         let Some(Segment::Part(back)) = self.plan.back() else { return Ok(None) };
         let (offset, seen) = (back.offset, back.seen);
         let opened;
@@ -181,8 +195,7 @@ impl Reader {
                 None => return Ok(None),
             },
         };
-        let mut cut =
-            if offset > 0 { !start::holds(file, offset, &self.window)? } else { file.facts()?.size < seen };
+        let mut cut = was_cut;
         if !cut && (!named || links.is_empty()) {
             return Ok(None);
         }
