@@ -175,7 +175,8 @@ fn better_line(session: &Session, refused: Error) -> Error {
     let kept = typed
         .iter()
         .filter(|word| answer.contains(&"--yes".to_owned()) || !["--yes", "-y"].contains(&word.as_str()));
-    let line: Vec<&str> = kept.chain(answer).map(String::as_str).collect();
+    let added = answer.iter().filter(|word| !word.starts_with("--") || !typed.contains(word));
+    let line: Vec<&str> = kept.chain(added).map(String::as_str).collect();
     refused.with_next(&line)
 }
 

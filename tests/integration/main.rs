@@ -23,6 +23,8 @@ mod log;
 mod operation;
 mod opsctl;
 mod pki;
+mod probe;
 mod reasons;
 mod roles;
 mod sandbox;
+mod service;

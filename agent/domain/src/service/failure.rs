@@ -85,7 +85,6 @@ impl Worker<'_> {
                 fields.push(("down_since".to_owned(), FieldValue::At(since)));
             }
         }
-        fields.push(("operation".to_owned(), FieldValue::Text(self.run.id().to_string())));
         let row = ResultRow { target: self.service.name.to_string(), result: "FAILED".to_owned(), fields };
         Box::new(Failed { error, state: State::Failed, row })
     }

@@ -273,8 +273,6 @@ impl<'a> Worker<'a> {
             let took = self.run.monotonic().saturating_sub(self.began);
             fields.push(("ready_in_ms".to_owned(), number(took.as_millis())));
         }
-        let id = crate::operation::FieldValue::Text(self.run.id().to_string());
-        fields.push(("operation".to_owned(), id));
         ResultRow { target: self.service.name.to_string(), result: result.to_owned(), fields }
     }
 
