@@ -65,7 +65,8 @@ impl Task for ServiceTask {
 
     async fn plan(&self) -> Result<Plan> {
         let inner = &self.services.inner;
-        let programs = inner.ports.manager.programs().await?;
+        let programs = inner.ports.manager.programs().await;
+        let programs = programs.map_err(|error| Error::from(error).effect("nothing was done"))?;
         let mut steps = Vec::new();
         for service in &self.chosen {
             let program = programs.iter().find(|program| program.name == service.program);
