@@ -28,3 +28,4 @@ mod reasons;
 mod roles;
 mod sandbox;
 mod service;
+mod supervisord;
