@@ -40,17 +40,22 @@ pub(crate) fn step(name: &str, command: &mut Command) -> Result<(), Failure> {
     Err(format!("{name}: {} after {seconds:.0} s: {}", output.status, line.to_string_lossy()).into())
 }
 
-/// Builds every target of the workspace, and answers the folder of the binaries.
-///
-/// Always the whole workspace with all targets: any other choice makes cargo unify features differently and
-/// build dependencies twice.
+/// Builds every target of the workspace, tests too, and answers the folder of the binaries.
 pub(crate) fn everything() -> Result<PathBuf, Failure> {
+    workspace("--all-targets")
+}
+
+/// Builds the programs of the workspace, and answers their folder.
+pub(crate) fn programs() -> Result<PathBuf, Failure> {
+    workspace("--bins")
+}
+
+/// Always the whole workspace: a part of it would have other features, and dependencies would be built twice.
+fn workspace(targets: &str) -> Result<PathBuf, Failure> {
     let began = Instant::now();
-    let mut cargo = cargo();
-    cargo.args(["build", "--workspace", "--all-targets"]).stdin(Stdio::null());
-    let status = cargo.status()?;
+    let status = cargo().args(["build", "--workspace", targets]).stdin(Stdio::null()).status()?;
     if !status.success() {
-        return Err(format!("cargo build --workspace --all-targets: {status}").into());
+        return Err(format!("cargo build --workspace {targets}: {status}").into());
     }
     if began.elapsed().as_secs() > 2 {
         eprintln!("build: ok in {:.0} s", began.elapsed().as_secs_f64());

@@ -7,11 +7,7 @@ mod run;
 mod tour;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 
-use nix::sys::signal::{SigSet, Signal};
 use ops_tests::parts;
 use ops_tests::sandbox::{Binaries, LogRotation, Options, Sandbox};
 
@@ -28,15 +24,18 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Failure> {
         ["--exit"] => false,
         other => return Err(format!("demo takes --exit, not {}", other.join(" ")).into()),
     };
-    let end = End::watch()?;
     parts::ensure_all(&parts::to_stderr)?;
-    let binaries = Binaries::in_folder(&build::everything()?);
+    let binaries = Binaries::in_folder(&build::programs()?);
     let options = Options { dir: Some(folder()), binaries: Some(binaries), logs: LOGS, ..Options::default() };
     let sandbox = Sandbox::up(options)?;
-    let failed = take_tour(&sandbox, &end);
-    if stays && !end.asked() {
+    let failed = take_tour(&sandbox);
+    if stays {
         println!("{}", by_hand(&sandbox));
-        end.wait();
+        // Ctrl-C ends this process, and the sandbox's keeper then ends everything else: no handler is needed, and none
+        // of the programs inherits a signal that is held back.
+        loop {
+            std::thread::park();
+        }
     }
     println!("\ntaking it all down");
     sandbox.down()?;
@@ -52,14 +51,10 @@ fn folder() -> PathBuf {
 }
 
 /// Takes every step, and answers the titles of those that did not show what they should.
-fn take_tour(sandbox: &Sandbox, end: &End) -> Vec<&'static str> {
+fn take_tour(sandbox: &Sandbox) -> Vec<&'static str> {
     let mut show = Show::new(sandbox);
     let mut failed = Vec::new();
     for (number, step) in tour::STEPS.iter().enumerate() {
-        if end.asked() {
-            failed.push("interrupted");
-            break;
-        }
         println!("\n━━ {} of {} ━━ {}", number + 1, tour::STEPS.len(), step.title);
         match (step.take)(&mut show) {
             Ok(shown) => println!("✓ {shown}"),
@@ -93,38 +88,4 @@ fn by_hand(sandbox: &Sandbox) -> String {
         faults = description.platform.admin_url,
         dir = description.dir.display(),
     )
-}
-
-/// Ctrl-C, noticed between two steps instead of ending this process in the middle of one.
-struct End {
-    asked: Arc<AtomicBool>,
-    told: mpsc::Receiver<()>,
-}
-
-impl End {
-    /// Must come before any other thread is started: they inherit that the signals are held back.
-    fn watch() -> Result<Self, Failure> {
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-        signals.thread_block()?;
-        let asked = Arc::new(AtomicBool::new(false));
-        let (tell, told) = mpsc::channel();
-        let flag = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            // It fails for signals that do not exist only.
-            let _ = signals.wait();
-            flag.store(true, Ordering::Relaxed);
-            // Nobody listens any more: then the demo is ending already.
-            let _ = tell.send(());
-        });
-        Ok(Self { asked, told })
-    }
-
-    fn asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
-    }
-
-    fn wait(&self) {
-        // The sender lives as long as its thread, which ends by telling.
-        let _ = self.told.recv();
-    }
 }

@@ -13,7 +13,7 @@ pub(crate) fn up(arguments: &[&str]) -> Result<(), Failure> {
     parts::ensure_all(&parts::to_stderr)?;
     let binaries = match &wanted.binaries {
         Some(folder) => folder.clone(),
-        None => build::everything()?,
+        None => build::programs()?,
     };
     let options = Options {
         dir: Some(wanted.dir),

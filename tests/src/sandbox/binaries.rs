@@ -48,7 +48,7 @@ impl Binaries {
 
 fn build() -> Result<(), String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(parts::workspace()).args(["build", "--workspace", "--all-targets", "--quiet"]);
+    cargo.current_dir(parts::workspace()).args(["build", "--workspace", "--bins", "--quiet"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
