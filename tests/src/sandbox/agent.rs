@@ -75,16 +75,8 @@ impl AgentFiles {
 
         super::supervisor::write_private(&self.etc().join("mongodb.uri"), &database.uri)?;
         let made = fs::read_to_string(self.config()).map_err(Error::doing("read opsd.toml"))?;
-        let mut sections = sections(layout, addresses, database);
-        loop {
-            let text = format!("{made}{sections}{more}");
-            fs::write(self.config(), text).map_err(Error::doing("write opsd.toml"))?;
-            let mut check = Command::new(&binaries.opsd);
-            match run(check.arg("check-config").arg("--root").arg(&self.root)) {
-                Ok(_) => break,
-                Err(error) => sections = without_unknown(&sections, &error.to_string()).ok_or(error)?,
-            }
-        }
+        let text = format!("{made}{}{more}", sections(layout, addresses, database));
+        fs::write(self.config(), text).map_err(Error::doing("write opsd.toml"))?;
 
         self.import("admin", &self.etc().join("admin.bundle.toml"), binaries)?;
         for role in ROLES.iter().filter(|role| **role != "admin") {
@@ -157,25 +149,6 @@ fn run(command: &mut Command) -> Result<String, Error> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(Error::Failed { what, evidence: String::from_utf8_lossy(&output.stderr).into_owned() })
-}
-
-/// The sections without the one that this agent calls unknown.
-fn without_unknown(sections: &str, complaint: &str) -> Option<String> {
-    let field = complaint.split_once("unknown field `")?.1.split_once('`')?.0;
-    let header = |line: &str| line.starts_with('[');
-    let unknown = |line: &str| line.trim_matches(['[', ']']).split('.').next() == Some(field);
-    let mut dropping = false;
-    let kept: Vec<&str> = sections
-        .lines()
-        .filter(|line| {
-            if header(line) {
-                dropping = unknown(line);
-            }
-            !dropping
-        })
-        .collect();
-    let kept = kept.join("\n") + "\n";
-    (kept.len() < sections.len()).then_some(kept)
 }
 
 /// What `opsd init` cannot know: the platform.
