@@ -141,7 +141,7 @@ fn all_go_in_order_and_stop_at_the_first_that_fails() {
 
     sandbox.fault("never-ready").unwrap();
     let frontend = pid(&sandbox, "frontend");
-    let failed = operator(&sandbox, &["service", "restart", "--all", "--yes", "--timeout", "15s"], 10);
+    let failed = operator(&sandbox, &["service", "restart", "--all", "--yes", "--timeout", "15s"], 1);
     assert_eq!(reason(&failed), "RESTART_PARTIAL", "{failed}");
     assert_eq!(
         results(&failed),
