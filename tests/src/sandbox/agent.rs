@@ -21,6 +21,9 @@ pub const ROLES: [&str; 6] = ["admin", "operator", "deployer", "viewer", "backup
 /// How long the agent may take until its port answers.
 const PORT: Duration = Duration::from_secs(30);
 
+/// What a backup leaves free. How full the machine is that a test runs on is not what is tested, so space is not judged.
+const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Where the agent's files lie.
 #[derive(Debug, Clone)]
 pub(super) struct AgentFiles {
@@ -156,7 +159,8 @@ fn sections(layout: &Layout, addresses: &Addresses, database: &Database) -> Stri
     let mut text = format!(
         "\n[supervisor]\nsocket = {}\nlog = {}\n\
          \n[mongodb]\nuri = {{ file = \"mongodb.uri\" }}\ndatabase = {}\n\
-         \n[backup]\ndir = {}\n\
+         \n[backup]\ndir = {}\nreserve_bytes = {RESERVE_BYTES}\n\
+         \n[disk]\npaths = []\n\
          \n[log]\nfolders = [{}]\n",
         string(&layout.supervisor_socket()),
         string(&layout.supervisor_log()),
