@@ -97,6 +97,27 @@ async fn every_role_may_what_the_table_says_through_both_doors_and_nothing_else(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_into_a_new_database_needs_no_admin() {
+    let subjects: Vec<String> = ROLES.iter().map(|role| format!("user/{role}")).collect();
+    let bindings: Vec<(&str, &str, &[&str])> =
+        ROLES.iter().zip(&subjects).map(|(role, subject)| (subject.as_str(), *role, &[][..])).collect();
+    let agent = Agent::start(&bindings, ROOMY).await;
+    let asked = ops_proto::v1::RestoreBackupRequest {
+        id: "latest".to_owned(),
+        to_database: "elsewhere".to_owned(),
+        ..Default::default()
+    };
+    for (role, subject) in ROLES.into_iter().zip(&subjects) {
+        let may = ["operator", "admin"].contains(&role);
+        for caller in [agent.as_user(subject), agent.caller(None, Some(agent.token(subject)))] {
+            let answer = caller.grpc(Rpc::RestoreBackup.path(), &asked.encode_to_vec(), &[]).await;
+            assert_eq!(let_in(&answer), may, "{role}: {answer:?}");
+        }
+    }
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_gets_in_without_proof_and_a_stranger_may_nothing() {
     let agent = Agent::start(&[], ROOMY).await;
     let (_, routes) = rest::routes().into_parts();

@@ -221,7 +221,7 @@ async fn a_server_that_dies_while_it_is_read_fails_the_backup_and_spares_the_old
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .filter(|name| name != ".lock")
             .collect();
-        assert_eq!(left, [old.clone()], "{problem:?}");
+        assert_eq!(left, std::slice::from_ref(&old), "{problem:?}");
         relay.mend();
     }
     let outcome = run(&*backups.verify(&old, Level::Structure).await.unwrap()).await;

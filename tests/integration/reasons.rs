@@ -94,7 +94,7 @@ fn the_commands_of_the_pages_parse() {
         for line in run.lines().map(str::trim).filter(|line| line.starts_with("opsctl ")) {
             let line = line.split(" #").next().unwrap_or(line);
             let words: Vec<&str> = line.split_whitespace().collect();
-            if words.iter().any(|word| *word == "--help") {
+            if words.contains(&"--help") {
                 continue;
             }
             if let Err(error) = Cli::command().try_get_matches_from(&words) {

@@ -28,6 +28,8 @@ pub(super) struct Streak {
     pub(super) first: Duration,
     pub(super) last: Duration,
     pub(super) passes: u32,
+    /// The longest time between two of them.
+    pub(super) widest: Duration,
 }
 
 /// What was seen so far.
@@ -46,9 +48,14 @@ impl Seen {
         if answer.passed() {
             let full = self.streaks.len() >= MOST_STREAKS;
             match self.streaks.last_mut().filter(|_| self.passing) {
-                Some(streak) => (streak.last, streak.passes) = (now, streak.passes + 1),
+                Some(streak) => {
+                    streak.widest = streak.widest.max(now.saturating_sub(streak.last));
+                    (streak.last, streak.passes) = (now, streak.passes + 1);
+                }
                 None if full => {}
-                None => self.streaks.push(Streak { first: now, last: now, passes: 1 }),
+                None => {
+                    self.streaks.push(Streak { first: now, last: now, passes: 1, widest: Duration::ZERO });
+                }
             }
         } else {
             self.failure = Some(answer.clone());
@@ -63,14 +70,15 @@ impl Seen {
     }
 
     /// Last pass → first pass of the final streak, for an outage that was asked for at `stop`. `None`: it has not
-    /// come back, or was not up at `stop` and nobody knows since when.
+    /// come back, or was not up at `stop` and nobody knows since when. An outage that no sample fell into lay between
+    /// two passes, so it was no longer than the longest time between two.
     pub(super) fn down(&self, stop: Duration) -> Option<Duration> {
         let end = self.streak()?;
         let before = self.streaks.iter().rev().find(|streak| streak.first <= stop)?;
         if before.last + SAMPLE < stop {
             return None;
         }
-        Some(if before.first == end.first { Duration::ZERO } else { end.first.saturating_sub(before.last) })
+        Some(if before.first == end.first { end.widest } else { end.first.saturating_sub(before.last) })
     }
 }
 
@@ -144,7 +152,8 @@ mod tests {
         assert_eq!(down(&answered_once_more, 30), Some(865));
         let came_and_went = [(0, true), (25, false), (500, true), (525, false), (900, true)];
         assert_eq!(down(&came_and_went, 10), Some(900));
-        assert_eq!(down(&[(0, true), (25, true), (50, true)], 30), Some(0));
+        let between_two_samples = [(0, true), (25, true), (53, true), (78, true)];
+        assert_eq!(down(&between_two_samples, 30), Some(28));
     }
 
     #[test]
