@@ -2,6 +2,8 @@
 
 use ops_tests::sandbox::{Options, Output, Sandbox};
 
+use crate::running::Running;
+
 fn ok(output: Output) -> Output {
     assert_eq!(output.code, Some(0), "{output:?}");
     output
@@ -17,6 +19,19 @@ fn counts(sandbox: &Sandbox) -> serde_json::Value {
         count["took_ms"] = 0.into();
     }
     counts
+}
+
+/// A collection is gone, another is empty.
+fn damage(sandbox: &Sandbox) {
+    let mongodb = sandbox.description().mongodb.clone();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let client = mongodb::Client::with_uri_str(&mongodb.uri).await.unwrap();
+        let database = client.database(&mongodb.database);
+        database.collection::<mongodb::bson::Document>("bids").drop().await.unwrap();
+        let users = database.collection::<mongodb::bson::Document>("users");
+        users.delete_many(mongodb::bson::doc! {}).await.unwrap();
+    });
 }
 
 #[test]
@@ -45,15 +60,7 @@ fn a_platform_is_backed_up_destroyed_and_restored_from_a_laptop() {
     let unknown = sandbox.opsctl("viewer", &["backup", "show", "nope"]).unwrap();
     assert_eq!(unknown.code, Some(5), "{unknown:?}");
 
-    let uri = sandbox.description().mongodb.uri.clone();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
-        let database = client.database(&name);
-        database.collection::<mongodb::bson::Document>("bids").drop().await.unwrap();
-        let users = database.collection::<mongodb::bson::Document>("users");
-        users.delete_many(mongodb::bson::doc! {}).await.unwrap();
-    });
+    damage(&sandbox);
     assert_ne!(counts(&sandbox), before);
 
     let plan = ok(sandbox.opsctl("admin", &["backup", "restore", &id, "--plan"]).unwrap());
@@ -69,4 +76,39 @@ fn a_platform_is_backed_up_destroyed_and_restored_from_a_laptop() {
     sandbox.start_agent().unwrap();
     let latest = json(&ok(sandbox.opsctl("viewer", &["backup", "show", "latest", "-o", "json"]).unwrap()));
     assert_eq!(latest["id"], id.as_str());
+}
+
+/// Killed after each phase of a restore; whichever moment it really meets, the data is whole and the report is true.
+#[test]
+fn an_agent_killed_in_a_restore_leaves_whole_old_data_or_whole_new_data_and_says_which() {
+    let mut sandbox = Sandbox::up(Options::default()).unwrap();
+    let name = sandbox.description().mongodb.database.clone();
+    let whole = counts(&sandbox);
+    ok(sandbox.opsctl("operator", &["backup", "create"]).unwrap());
+    damage(&sandbox);
+    let damaged = counts(&sandbox);
+    for phase in [" check ", " load ", " compare ", " safety ", " swap "] {
+        let mut restore =
+            Running::start(&sandbox, "admin", &["backup", "restore", "latest", "--confirm", &name]);
+        let id = restore.id();
+        restore.until(phase);
+        sandbox.kill_agent().unwrap();
+        sandbox.start_agent().unwrap();
+        let (code, stdout, stderr) = restore.end();
+        let told = json(&sandbox.opsctl("viewer", &["operation", "get", &id, "-o", "json"]).unwrap());
+        let expected = match told["state"].as_str().unwrap() {
+            "succeeded" => (0, &whole),
+            "undone" => (7, &damaged),
+            other => panic!("after{phase}it is {other}: {told}\n{stdout}{stderr}"),
+        };
+        assert_eq!(code, Some(expected.0), "after{phase}\n{stdout}{stderr}");
+        // Every collection that there is: scratch and old ones would be among them.
+        assert_eq!(&counts(&sandbox), expected.1, "after{phase}{told}");
+        if expected.0 == 0 {
+            damage(&sandbox);
+        }
+    }
+    ok(sandbox.opsctl("admin", &["backup", "restore", "latest", "--confirm", &name]).unwrap());
+    assert_eq!(counts(&sandbox), whole);
+    ok(sandbox.opsctl("auditor", &["audit", "verify"]).unwrap());
 }

@@ -26,6 +26,7 @@ mod pki;
 mod probe;
 mod reasons;
 mod roles;
+mod running;
 mod sandbox;
 mod service;
 mod supervisord;

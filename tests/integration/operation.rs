@@ -1,12 +1,12 @@
 //! Operations on real parts: they outlive their client and their agent, and never run twice or beside each other.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use ops_tests::patience::eventually;
 use ops_tests::sandbox::{Options, Sandbox};
 use serde_json::Value;
+
+use crate::running::Running;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -34,48 +34,6 @@ fn newest(sandbox: &Sandbox) -> Value {
 fn pid(sandbox: &Sandbox, program: &str) -> Option<i32> {
     let answer = sandbox.supervisorctl(&["pid", program]).unwrap();
     String::from_utf8_lossy(&answer.stdout).trim().parse().ok().filter(|pid| *pid > 0)
-}
-
-/// An opsctl that runs, and what it says on stderr.
-struct Running {
-    child: Child,
-    stderr: BufReader<std::process::ChildStderr>,
-}
-
-impl Running {
-    fn start(sandbox: &Sandbox, identity: &str, arguments: &[&str]) -> Self {
-        let mut command = sandbox.opsctl_command(identity);
-        let mut child =
-            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self { child, stderr }
-    }
-
-    /// Reads on until a line has the text.
-    fn until(&mut self, text: &str) -> String {
-        let mut said = String::new();
-        loop {
-            let mut line = String::new();
-            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "no \"{text}\" in:\n{said}");
-            if line.contains(text) {
-                return line;
-            }
-            said.push_str(&line);
-        }
-    }
-
-    /// Reads the id in the target line.
-    fn id(&mut self) -> String {
-        let line = self.until("op-");
-        line.split_whitespace().find(|word| word.starts_with("op-")).unwrap().to_owned()
-    }
-
-    fn end(mut self) -> (Option<i32>, String, String) {
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-        self.stderr.read_to_string(&mut stderr).unwrap();
-        (self.child.wait().unwrap().code(), stdout, stderr)
-    }
 }
 
 #[test]
