@@ -14,7 +14,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), Failure> {
     sandbox::clear_leftovers()?;
     let binaries = everything()?;
     let mut tests = cargo();
-    tests.args(["test", "--workspace"]).args(arguments);
+    // All failures in one run, each with its line and without the way it came.
+    tests.args(["test", "--workspace", "--no-fail-fast"]).args(arguments).env("RUST_BACKTRACE", "0");
     tests.env("OPS_PARTS_DIR", parts::folder()).env("OPS_BIN_DIR", binaries);
     // Most tests with a sandbox wait for supervisord, which counts in seconds: twice as many as cores.
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
