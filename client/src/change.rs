@@ -170,7 +170,10 @@ fn better_line(session: &Session, refused: Error) -> Error {
     };
     let (named, answer) = theirs.split_at(answer);
     if !named.iter().all(|word| typed.contains(word)) {
-        return refused;
+        let Some(digest) = &session.global.plan_digest else { return refused };
+        let digest = ["--plan-digest", digest];
+        let line: Vec<&str> = theirs.iter().map(String::as_str).chain(digest).collect();
+        return refused.with_next(&line);
     }
     let kept = typed
         .iter()

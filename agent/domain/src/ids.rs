@@ -18,10 +18,13 @@ fn checked(what: &str, text: &str) -> Result<String> {
     if is_name(text) {
         return Ok(text.to_owned());
     }
+    let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     let shown: String = text.chars().take(64).flat_map(char::escape_debug).collect();
     Err(Error::new(
         Reason::InvalidArgument,
-        format!("\"{shown}\" is not a {what}: 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit"),
+        format!(
+            "\"{shown}\" is not {article} {what}: 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or a digit"
+        ),
     )
     .effect("nothing was done"))
 }
@@ -156,6 +159,8 @@ mod tests {
             assert_eq!(error.reason, Reason::InvalidArgument, "{bad}");
             assert!(!error.message.contains('\n'));
         }
+        let error = OperationId::parse("x y").unwrap_err();
+        assert!(error.message.starts_with("\"x y\" is not an operation id: "), "{}", error.message);
     }
 
     #[test]

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bson::{Document, doc};
 use futures_util::TryStreamExt as _;
-use ops_domain::ports::database::{Capabilities, Collection, Database, DatabaseError, Index, Ping, Stats};
+use ops_domain::ports::database::{
+    Capabilities, Collection, Database, DatabaseError, Index, Ping, Stats, Unreachable,
+};
 
 pub use address::{Address, AddressError};
 use connection::{Connection, run};
@@ -60,6 +62,18 @@ impl MongoDb {
             reply
         })
         .await
+    }
+
+    async fn ping_once(&self) -> Result<(), DatabaseError> {
+        let lease = self.connection.lease().await?;
+        let database = lease.client.database("admin");
+        run(self.connection.address(), "ping".to_owned(), PING_LIMIT, async move {
+            let reply = database.run_command(doc! { "ping": 1 }).await;
+            drop(lease);
+            reply
+        })
+        .await
+        .map(drop)
     }
 
     async fn listing(
@@ -107,14 +121,15 @@ impl Database for MongoDb {
         let connect = self.connection.knock().await?;
         let lease = self.connection.lease().await?;
         let server = (*lease.capabilities).clone();
-        let database = lease.client.database("admin");
-        let began = Instant::now();
-        run(self.connection.address(), "ping".to_owned(), PING_LIMIT, async move {
-            let reply = database.run_command(doc! { "ping": 1 }).await;
-            drop(lease);
-            reply
-        })
-        .await?;
+        drop(lease);
+        let mut began = Instant::now();
+        let mut reply = self.ping_once().await;
+        if matches!(&reply, Err(DatabaseError::Unreachable { cause: Unreachable::Broken, .. })) {
+            // A pooled connection dies with the server's last process. The driver has emptied its pool by now.
+            began = Instant::now();
+            reply = self.ping_once().await;
+        }
+        reply?;
         Ok(Ping { server, connect, round_trip: began.elapsed() })
     }
 

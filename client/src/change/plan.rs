@@ -22,7 +22,14 @@ pub(super) fn print(session: &Session, plan: &Plan) -> Result<()> {
     session.output.bytes(visible(line.trim_end()).as_bytes())?;
     session.output.bytes(format!("\n\n{}", words(session, plan)).as_bytes())?;
     let typed = session.argv().iter().filter(|word| word.as_str() != "--plan").cloned();
-    let line: Vec<String> = typed.chain(["--plan-digest".to_owned(), plan.digest.clone()]).collect();
+    let mut line: Vec<String> = typed.chain(["--plan-digest".to_owned(), plan.digest.clone()]).collect();
+    if session.global.confirm.is_none() {
+        match plan.confirm() {
+            ConfirmLevel::Type => line.extend(["--confirm".to_owned(), plan.confirm_text.clone()]),
+            ConfirmLevel::Ask if !session.global.yes => line.push("--yes".to_owned()),
+            ConfirmLevel::Ask | ConfirmLevel::None | ConfirmLevel::Unspecified => {}
+        }
+    }
     session.output.note(&format!("next: {}", command_line(&line, None)));
     Ok(())
 }

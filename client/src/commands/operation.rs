@@ -234,8 +234,8 @@ fn had_ended(operation: &Operation, session: &Session) -> Result<Exit> {
     }
     let (word, _) = state_word(operation.state());
     let when = operation.finished_at.as_ref().and_then(timestamp).map(|at| ago(at, session.now()));
-    session.output.note(&format!(
-        "{} was not cancelled: it ended {}, {word}",
+    session.output.always(&format!(
+        "error: {} was not cancelled: it ended {}, {word}\n",
         title(operation),
         when.unwrap_or_default()
     ));

@@ -1,6 +1,6 @@
 //! Numbers as people read them. Tables take the short forms, one word each.
 
-/// `64.1MB`: powers of 1000, three digits, one word.
+/// `64.1MB`: powers of 1000, rounded to three digits, one word.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     scaled(bytes, 1000, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
@@ -13,20 +13,19 @@ pub fn memory(bytes: u64) -> String {
 }
 
 fn scaled(value: u64, base: u64, units: &[&str]) -> String {
-    let mut unit = 0;
-    let mut whole = value;
-    let mut divisor = 1_u64;
-    while whole >= base && unit + 1 < units.len() {
-        whole /= base;
-        divisor = divisor.saturating_mul(base);
+    let (value, base) = (u128::from(value), u128::from(base));
+    let (mut unit, mut divisor) = (0, 1);
+    let rounded = |parts: u128, divisor: u128| (value * parts + divisor / 2) / divisor;
+    while rounded(1, divisor) >= base && unit + 1 < units.len() {
+        divisor *= base;
         unit += 1;
     }
     let name = units.get(unit).copied().unwrap_or_default();
-    if unit == 0 || whole >= 100 {
-        return format!("{whole}{name}");
+    let tenths = rounded(10, divisor);
+    if unit == 0 || tenths >= 1000 {
+        return format!("{}{name}", rounded(1, divisor));
     }
-    let tenths = u128::from(value % divisor) * 10 / u128::from(divisor);
-    format!("{whole}.{tenths}{name}")
+    format!("{}.{}{name}", tenths / 10, tenths % 10)
 }
 
 /// `11%`.
@@ -65,7 +64,16 @@ mod tests {
 
     #[test]
     fn sizes_and_lengths_are_one_short_word() {
-        let sizes = [(0, "0B"), (999, "999B"), (1000, "1.0kB"), (64_100_000, "64.1MB"), (u64::MAX, "18.4EB")];
+        let sizes = [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.0kB"),
+            (2_587_051, "2.6MB"),
+            (99_960, "100kB"),
+            (999_600, "1.0MB"),
+            (64_100_000, "64.1MB"),
+            (u64::MAX, "18.4EB"),
+        ];
         for (bytes, text) in sizes {
             assert_eq!(size(bytes), text);
         }

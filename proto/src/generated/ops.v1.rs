@@ -1074,7 +1074,7 @@ pub struct GetAgentResponse {
     pub server_certificate_expires_at: ::core::option::Option<::prost_types::Timestamp>,
     #[prost(message, optional, tag = "11")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Public half of the audit trail's first key, hex.
+    /// Public half of the audit trail's first key, base64url without padding.
     #[prost(string, tag = "12")]
     pub audit_root: ::prost::alloc::string::String,
     /// Paths that matter: config, policy, state, audit, backups.

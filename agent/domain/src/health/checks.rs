@@ -98,12 +98,15 @@ fn judged(path: &str, usage: Result<crate::ports::DiskUsage, String>) -> (Verdic
     }
 }
 
-/// `38 GB`, `512 MB`.
+/// `38 GB`, `512 MB`, `1.5 MB`, `343 kB`. Cut, not rounded: free space is never said to be more than it is.
 fn size(bytes: u64) -> String {
     match bytes {
         10_000_000_000.. => format!("{} GB", bytes / 1_000_000_000),
         1_000_000_000.. => format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
-        _ => format!("{} MB", bytes / 1_000_000),
+        10_000_000.. => format!("{} MB", bytes / 1_000_000),
+        1_000_000.. => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
+        1_000.. => format!("{} kB", bytes / 1_000),
+        _ => format!("{bytes} B"),
     }
 }
 
@@ -178,5 +181,25 @@ fn spoken(age: Duration) -> String {
         0..7200 => format!("{} min", age.as_secs() / 60),
         7200..172_800 => format!("{} h", age.as_secs() / 3600),
         seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn a_small_size_is_not_nothing() {
+        let sizes = [
+            (0, "0 B"),
+            (343_502, "343 kB"),
+            (2_587_051, "2.5 MB"),
+            (15_000_000, "15 MB"),
+            (1_900_000_000, "1.9 GB"),
+            (38_000_000_000, "38 GB"),
+        ];
+        for (bytes, text) in sizes {
+            assert_eq!(size(bytes), text);
+        }
     }
 }

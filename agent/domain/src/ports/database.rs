@@ -87,7 +87,12 @@ pub struct Capabilities {
 
 impl fmt::Display for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.kind, self.version, self.topology)
+        write!(f, "{} ", self.kind)?;
+        // FerretDB built from its module, without its release files, says "unknown".
+        if !self.version.is_empty() && self.version != "unknown" {
+            write!(f, "{} ", self.version)?;
+        }
+        f.write_str(&self.topology)
     }
 }
 

@@ -232,6 +232,8 @@ mod tests {
         );
         assert_eq!(ferretdb.to_string(), "FerretDB 1.24.2 standalone");
         assert!(!ferretdb.rename_dotted && !ferretdb.index_options);
+        let nameless = judge(&doc! {}, &doc! { "ferretdbVersion": "unknown" });
+        assert_eq!(nameless.to_string(), "FerretDB standalone");
         let mongos = judge(&doc! { "msg": "isdbgrid" }, &doc! { "version": "8.0.1" });
         assert_eq!(mongos.to_string(), "mongos 8.0.1 sharded");
         assert_eq!(judge(&doc! {}, &doc! {}).kind, ServerKind::Other);
