@@ -163,6 +163,14 @@ impl Reader {
             }
             match self.read(limit)? {
                 Read::Bytes(count) => {
+                    // The first bytes of a file have nothing before them that would tell whether it was cut before
+                    // this read, and notifications come late: only a copy beside it tells.
+                    if self.front().is_some_and(|part| part.offset == 0) && self.plan.len() == 1 {
+                        self.undecided = true;
+                        if self.observe()? {
+                            continue;
+                        }
+                    }
                     if let Some(lines) = self.split(count) {
                         return Ok(lines);
                     }
