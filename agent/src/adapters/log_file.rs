@@ -23,6 +23,8 @@ use watch::Watches;
 const MOST_ROTATED: u32 = 10_000;
 /// A rotation moves one file at a time, so this many missing numbers in a row are the end of the chain.
 const HOLES: u32 = 3;
+/// How often neighbours are looked at again because they were renamed meanwhile.
+const MOST_AGAIN: u32 = 1_000;
 
 /// Reads and follows logs. Nothing runs until someone follows.
 pub struct LogFiles {
@@ -109,22 +111,39 @@ fn chain_once(folders: &Folders, log: &Path) -> Result<Vec<Link>, LogFault> {
         chain.push(Link { index: 0, facts });
     }
     let mut holes = 0;
+    let mut below = chain.first().map(|link| link.facts.id);
+    let mut index = 1;
+    let mut again = 0;
     // Upwards, as rotation moves files: what is there all the while is never missed.
-    for index in 1..=MOST_ROTATED {
-        match look(folders, &member(log, index)) {
-            Ok(facts) => {
-                holes = 0;
-                chain.push(Link { index, facts });
-            }
-            // What may not be read as a log is no member of it.
-            Err(LogFault::Missing | LogFault::Refused(_)) => holes += 1,
-            Err(fault) => return Err(fault),
+    while index <= MOST_ROTATED && holes < HOLES {
+        let here = member_facts(folders, log, index)?;
+        // Two files are neighbours only if the lower one is still there after the upper one was looked at; else a
+        // younger file may stand where an older one was.
+        let still = member_facts(folders, log, index - 1)?.map(|facts| facts.id);
+        if still != below && again < MOST_AGAIN {
+            again += 1;
+            chain.retain(|link| link.index + 1 != index);
+            let facts = member_facts(folders, log, index - 1)?;
+            below = facts.map(|facts| facts.id);
+            chain.extend(facts.map(|facts| Link { index: index - 1, facts }));
+            continue;
         }
-        if holes == HOLES {
-            break;
-        }
+        holes = if here.is_some() { 0 } else { holes + 1 };
+        below = here.map(|facts| facts.id);
+        chain.extend(here.map(|facts| Link { index, facts }));
+        index += 1;
     }
     Ok(chain)
+}
+
+/// What may not be read as a log is no member of its chain; the log's own name says why.
+fn member_facts(folders: &Folders, log: &Path, index: u32) -> Result<Option<FileFacts>, LogFault> {
+    match look(folders, &member(log, index)) {
+        Ok(facts) => Ok(Some(facts)),
+        Err(LogFault::Missing) => Ok(None),
+        Err(LogFault::Refused(_)) if index > 0 => Ok(None),
+        Err(fault) => Err(fault),
+    }
 }
 
 fn current(folders: &Folders, log: &Path) -> Result<Option<FileFacts>, LogFault> {

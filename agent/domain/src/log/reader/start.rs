@@ -51,7 +51,7 @@ impl Reader {
         key: &CursorKey,
     ) -> Result<(Self, Vec<u8>), LogFault> {
         let observed = names.as_ref().map(|names| *names.borrow());
-        let chain = chain(source.as_ref(), log)?;
+        let mut chain = chain(source.as_ref(), log)?;
         let (first, offset, gap) = match start {
             Start::Beginning => (0, 0, None),
             Start::Last(lines) => {
@@ -65,7 +65,7 @@ impl Reader {
                     None => (0, 0, None),
                 }
             }
-            Start::At(position) => place(source.as_ref(), log, &chain, position, key)?,
+            Start::At(position) => place(source.as_ref(), log, &mut chain, position, key)?,
         };
         let mut plan: VecDeque<Segment> =
             chain[..=first].iter().rev().map(|link| Segment::Part(Part::new(link))).collect();
@@ -113,8 +113,8 @@ impl Reader {
     /// # Errors
     /// Any fault of the log.
     pub(in crate::log) fn end_at(&mut self, position: Position, key: &CursorKey) -> Result<bool, LogFault> {
-        let chain = chain(self.source.as_ref(), &self.log)?;
-        let (at, offset, gap) = place(self.source.as_ref(), &self.log, &chain, position, key)?;
+        let mut chain = chain(self.source.as_ref(), &self.log)?;
+        let (at, offset, gap) = place(self.source.as_ref(), &self.log, &mut chain, position, key)?;
         let id = chain[at].facts.id;
         if gap.is_some() || !self.parts().any(|part| part.id == id) {
             self.end_here();
@@ -130,14 +130,32 @@ fn chain(source: &dyn LogSource, log: &Path) -> Result<Vec<Link>, LogFault> {
     if chain.is_empty() { Err(LogFault::Missing) } else { Ok(chain) }
 }
 
-/// The place of a cursor: index into the chain, offset, and the gap before it if its bytes are gone.
+/// The place of a cursor: index into the chain, offset, and the gap before it if its bytes are gone. The chain is looked
+/// at anew as long as its files are renamed while they are opened.
 fn place(
+    source: &dyn LogSource,
+    log: &Path,
+    files: &mut Vec<Link>,
+    position: Position,
+    key: &CursorKey,
+) -> Result<(usize, u64, Option<Gap>), LogFault> {
+    for _ in 0..16 {
+        if let Some(place) = place_in(source, log, files, position, key)? {
+            return Ok(place);
+        }
+        *files = chain(source, log)?;
+    }
+    Err(LogFault::Failed("its files are renamed faster than they can be opened".to_owned()))
+}
+
+/// `None`: a file was renamed meanwhile.
+fn place_in(
     source: &dyn LogSource,
     log: &Path,
     chain: &[Link],
     position: Position,
     key: &CursorKey,
-) -> Result<(usize, u64, Option<Gap>), LogFault> {
+) -> Result<Option<(usize, u64, Option<Gap>)>, LogFault> {
     let same = chain.iter().position(|link| link.facts.id == position.id);
     if let Some(at) = same
         && position.offset == 0
@@ -148,7 +166,7 @@ fn place(
                 && link.facts.id.born > position.id.born
                 && link.facts.modified > position.modified
         });
-        return Ok((at + copies.count(), 0, None));
+        return Ok(Some((at + copies.count(), 0, None)));
     }
     let elsewhere = (0..chain.len()).rev().filter(|at| Some(*at) != same && position.offset > 0);
     for at in same.into_iter().chain(elsewhere) {
@@ -158,17 +176,18 @@ fn place(
         let file = match source.open(log, chain[at].index) {
             Ok(file) if file.facts()?.id == chain[at].facts.id => file,
             Err(fault) if Some(at) == same && fault != LogFault::Missing => return Err(fault),
-            _ => continue,
+            Ok(_) | Err(LogFault::Missing) => return Ok(None),
+            Err(_) => continue,
         };
         let window = window_before(file.as_ref(), position.offset)?;
         if window.len() as u64 == position.offset.min(WINDOW as u64) && key.check(&window) == position.check {
-            return Ok((at, position.offset, None));
+            return Ok(Some((at, position.offset, None)));
         }
     }
     // Gone. What was not written to since the cursor's file was is older than it.
     let newer = chain.iter().take_while(|link| link.facts.modified > position.modified).count();
     let gap = Gap { bytes: 0, at_least: true, lines: None, skipped: false };
-    Ok((newer.saturating_sub(1), 0, Some(gap)))
+    Ok(Some((newer.saturating_sub(1), 0, Some(gap))))
 }
 
 /// Where the last `lines` lines begin: index into the chain, and offset. A line runs on over the end of a rotated file;
