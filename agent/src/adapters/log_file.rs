@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use jiff::Timestamp;
@@ -23,12 +22,9 @@ use watch::Watches;
 const MOST_ROTATED: u32 = 10_000;
 /// A rotation moves one file at a time, so this many missing numbers in a row are the end of the chain.
 const HOLES: u32 = 3;
-/// How often neighbours are looked at again because they were renamed meanwhile.
-const MOST_AGAIN: u32 = 1_000;
-
 /// Reads and follows logs. Nothing runs until someone follows.
 pub struct LogFiles {
-    folders: Arc<Folders>,
+    folders: Folders,
     watches: Watches,
 }
 
@@ -36,29 +32,43 @@ impl LogFiles {
     /// Logs beneath these folders, absolute paths; nothing else is ever opened.
     #[must_use]
     pub fn new(folders: Vec<PathBuf>) -> Self {
-        let folders = Arc::new(Folders::new(folders));
-        Self { watches: Watches::new(Arc::clone(&folders)), folders }
+        let folders = Folders::new(folders);
+        Self { watches: Watches::new(), folders }
     }
 }
 
 impl LogSource for LogFiles {
-    fn chain(&self, log: &Path) -> Result<Vec<Link>, LogFault> {
-        // What is looked at one after the other may be renamed in between; then it is looked at again.
+    fn chain_to(&self, log: &Path, enough: &dyn Fn(FileId) -> bool) -> Result<Vec<Link>, LogFault> {
         let mut chain = Vec::new();
-        for _ in 0..4 {
-            chain = chain_once(&self.folders, log)?;
-            let before = chain.first().filter(|link| link.index == 0).map(|link| link.facts.id);
-            let after = current(&self.folders, log)?.map(|facts| facts.id);
-            if before == after {
+        let mut holes = 0;
+        // Upwards, as rotation moves files: what is there all the while is never missed, and what is older than it
+        // is met after it.
+        for index in 0..=MOST_ROTATED {
+            match member_facts(&self.folders, log, index)? {
+                Some(facts) => {
+                    holes = 0;
+                    chain.push(Link { index, facts });
+                    if enough(facts.id) {
+                        break;
+                    }
+                }
+                None if index > 0 => holes += 1,
+                None => {}
+            }
+            if holes == HOLES {
                 break;
             }
         }
-        // Rotation moves a file upwards, as we look: where it was seen last is where it is.
+        // A file that was met again was moved as we looked: where it was seen last is where it is.
         let mut seen = HashSet::new();
         chain.reverse();
-        chain.retain(|link| seen.insert(link.facts.id));
+        chain.retain(|link: &Link| seen.insert(link.facts.id));
         chain.reverse();
         Ok(chain)
+    }
+
+    fn catch_up(&self) {
+        self.watches.catch_up();
     }
 
     fn open(&self, log: &Path, index: u32) -> Result<Box<dyn LogFile>, LogFault> {
@@ -105,51 +115,12 @@ fn member(log: &Path, index: u32) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn chain_once(folders: &Folders, log: &Path) -> Result<Vec<Link>, LogFault> {
-    let mut chain = Vec::new();
-    if let Some(facts) = current(folders, log)? {
-        chain.push(Link { index: 0, facts });
-    }
-    let mut holes = 0;
-    let mut below = chain.first().map(|link| link.facts.id);
-    let mut index = 1;
-    let mut again = 0;
-    // Upwards, as rotation moves files: what is there all the while is never missed.
-    while index <= MOST_ROTATED && holes < HOLES {
-        let here = member_facts(folders, log, index)?;
-        // Two files are neighbours only if the lower one is still there after the upper one was looked at; else a
-        // younger file may stand where an older one was.
-        let still = member_facts(folders, log, index - 1)?.map(|facts| facts.id);
-        if still != below && again < MOST_AGAIN {
-            again += 1;
-            chain.retain(|link| link.index + 1 != index);
-            let facts = member_facts(folders, log, index - 1)?;
-            below = facts.map(|facts| facts.id);
-            chain.extend(facts.map(|facts| Link { index: index - 1, facts }));
-            continue;
-        }
-        holes = if here.is_some() { 0 } else { holes + 1 };
-        below = here.map(|facts| facts.id);
-        chain.extend(here.map(|facts| Link { index, facts }));
-        index += 1;
-    }
-    Ok(chain)
-}
-
 /// What may not be read as a log is no member of its chain; the log's own name says why.
 fn member_facts(folders: &Folders, log: &Path, index: u32) -> Result<Option<FileFacts>, LogFault> {
     match look(folders, &member(log, index)) {
         Ok(facts) => Ok(Some(facts)),
         Err(LogFault::Missing) => Ok(None),
         Err(LogFault::Refused(_)) if index > 0 => Ok(None),
-        Err(fault) => Err(fault),
-    }
-}
-
-fn current(folders: &Folders, log: &Path) -> Result<Option<FileFacts>, LogFault> {
-    match look(folders, log) {
-        Ok(facts) => Ok(Some(facts)),
-        Err(LogFault::Missing) => Ok(None),
         Err(fault) => Err(fault),
     }
 }

@@ -82,7 +82,11 @@ impl FakeLog {
         *current.content() = (Vec::new(), tick);
         folder.files.insert(0, current);
         drop(folder);
-        self.names.send_modify(|names| names.changes += 1);
+        self.names.send_modify(|names| {
+            names.changes += 1;
+            names.born += u64::from(keep > 0);
+            names.copied += u64::from(keep > 0);
+        });
         self.data.send_modify(|count| *count += 1);
     }
 
@@ -110,12 +114,11 @@ impl FakeLog {
     pub fn create(&self) {
         let mut folder = self.folder();
         let node = folder.node();
-        let id = node.id;
         folder.files.insert(0, node);
         drop(folder);
         self.names.send_modify(|names| {
             names.changes += 1;
-            names.appear(Some(id));
+            names.born += 1;
         });
     }
 
@@ -194,13 +197,20 @@ impl LogFile for Open {
 }
 
 impl LogSource for FakeLog {
-    fn chain(&self, _log: &Path) -> Result<Vec<Link>, LogFault> {
+    fn chain_to(&self, _log: &Path, enough: &dyn Fn(FileId) -> bool) -> Result<Vec<Link>, LogFault> {
         let folder = self.folder();
         if let Some(fault) = &folder.fault {
             return Err(fault.clone());
         }
-        Ok(folder.files.iter().map(|(index, node)| Link { index: *index, facts: node.facts() }).collect())
+        let mut chain: Vec<Link> =
+            folder.files.iter().map(|(index, node)| Link { index: *index, facts: node.facts() }).collect();
+        if let Some(last) = chain.iter().position(|link| enough(link.facts.id)) {
+            chain.truncate(last + 1);
+        }
+        Ok(chain)
     }
+
+    fn catch_up(&self) {}
 
     fn open(&self, _log: &Path, index: u32) -> Result<Box<dyn LogFile>, LogFault> {
         let folder = self.folder();

@@ -1,6 +1,6 @@
 //! A place in logs that survives rotation, the agent and the client: opaque text, signed, versioned.
 //!
-//! For each source: device, inode, birth time, offset, and a keyed check of the up to 256 bytes before the offset,
+//! For each source: device, inode, birth time, offset, the file before it, and a keyed check of the up to 256 bytes before the offset,
 //! because a freed inode is given to the next file at once. The check is keyed, and the whole is signed, so that
 //! nobody can guess masked secrets by trying cursors.
 
@@ -18,7 +18,7 @@ use crate::ports::FileId;
 /// Bytes before the offset that are checked.
 pub const WINDOW: usize = 256;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SIGNATURE: usize = 12;
 const MAX_TEXT: usize = 16 * 1024;
 const MAX_SOURCES: u64 = 128;
@@ -66,6 +66,9 @@ pub struct Position {
     pub check: u64,
     /// The file's last write when it was read: what was written to last before is older.
     pub modified: Timestamp,
+    /// The file before it in the log; `None`: it was the first. What stands between the two later are copies of what
+    /// this one held.
+    pub behind: Option<FileId>,
 }
 
 /// Where to go on, for all followed sources.
@@ -93,6 +96,12 @@ impl Cursor {
             body.extend_from_slice(&position.check.to_be_bytes());
             // Microseconds: what jiff's range allows fits, and ns are not needed to tell older from newer.
             number(&mut body, u64::try_from(position.modified.as_microsecond()).unwrap_or(0));
+            body.push(u8::from(position.behind.is_some()));
+            if let Some(behind) = position.behind {
+                number(&mut body, behind.device);
+                number(&mut body, behind.inode);
+                number(&mut body, behind.born);
+            }
         }
         let signature = key.signature(&body);
         body.extend_from_slice(&signature);
@@ -136,7 +145,13 @@ impl Cursor {
             let modified = i64::try_from(reader.number()?).ok();
             let modified = modified.and_then(|at| Timestamp::from_microsecond(at).ok());
             let modified = modified.ok_or_else(|| invalid("it is damaged"))?;
-            let position = Position { id, offset, check, modified };
+            let behind = match reader.bytes(1)? {
+                [0] => None,
+                _ => {
+                    Some(FileId { device: reader.number()?, inode: reader.number()?, born: reader.number()? })
+                }
+            };
+            let position = Position { id, offset, check, modified, behind };
             cursor.positions.insert(SourceId { service, stream }, position);
         }
         if reader.rest.is_empty() { Ok(cursor) } else { Err(invalid("it is damaged")) }
@@ -199,6 +214,7 @@ mod tests {
             offset,
             check: 0xdead_beef_0123_4567,
             modified: "2026-11-24T03:12:09.123456Z".parse().unwrap(),
+            behind: (offset > 0).then_some(FileId { device: 64769, inode: offset, born: 0 }),
         };
         let source = |name: &str, stream| SourceId { service: ServiceName::parse(name).unwrap(), stream };
         Cursor {

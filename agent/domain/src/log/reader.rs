@@ -92,6 +92,7 @@ struct Mark {
     offset: u64,
     window: Vec<u8>,
     modified: Timestamp,
+    behind: Option<FileId>,
 }
 
 pub(super) struct Reader {
@@ -104,7 +105,14 @@ pub(super) struct Reader {
     undecided: bool,
     names: Option<watch::Receiver<Names>>,
     observed: Option<u64>,
-    appeared: u64,
+    /// Of [`Names::born`], [`Names::copied`] and [`Names::lost`], those that are accounted for.
+    born: u64,
+    copied: u64,
+    lost: u64,
+    /// Something is missing, where nothing comes after it yet.
+    owed: bool,
+    /// The file before the front.
+    behind: Option<FileId>,
     missing: bool,
     /// Up to 256 bytes before the front's offset.
     window: Vec<u8>,
@@ -117,8 +125,8 @@ pub(super) struct Reader {
 impl Reader {
     /// Where to go on.
     pub(super) fn position(&self, key: &CursorKey) -> Position {
-        let Mark { id, offset, ref window, modified } = self.mark;
-        Position { id, offset, check: key.check(window), modified }
+        let Mark { id, offset, ref window, modified, behind } = self.mark;
+        Position { id, offset, check: key.check(window), modified, behind }
     }
 
     /// Known bytes that were not read yet.
@@ -132,6 +140,9 @@ impl Reader {
     /// Any fault of the log: it ends the reading.
     pub(super) fn step(&mut self) -> Result<Step, LogFault> {
         loop {
+            if std::mem::take(&mut self.owed) {
+                return Ok(Step::Gap(observe::UNKNOWN));
+            }
             let front = match self.plan.front_mut() {
                 Some(Segment::Part(part)) => part,
                 Some(Segment::Gap(_) | Segment::Truncated) => {
@@ -151,10 +162,6 @@ impl Reader {
                 }
                 continue;
             }
-            // Near its beginning little tells a file that was cut from one that was not, but the copy of it.
-            if front.offset < WINDOW as u64 && self.plan.len() == 1 && self.observe()? {
-                continue;
-            }
             // Taken before the read: only then has the read seen all that was written before the next file.
             let settled = self.settled();
             let limit = self.limit();
@@ -163,13 +170,11 @@ impl Reader {
             }
             match self.read(limit)? {
                 Read::Bytes(count) => {
-                    // The first bytes of a file have nothing before them that would tell whether it was cut before
-                    // this read, and notifications come late: only a copy beside it tells.
-                    if self.front().is_some_and(|part| part.offset == 0) && self.plan.len() == 1 {
-                        self.undecided = true;
-                        if self.observe()? {
-                            continue;
-                        }
+                    // Near the beginning of a file little stands before the offset that would tell whether it was
+                    // cut before this read: only a copy beside it tells.
+                    let near = self.front().is_some_and(|part| part.offset < WINDOW as u64);
+                    if near && self.plan.len() == 1 && self.observe()? {
+                        continue;
                     }
                     if let Some(lines) = self.split(count) {
                         return Ok(lines);
@@ -221,6 +226,7 @@ impl Reader {
             match self.plan.pop_front() {
                 Some(Segment::Part(mut part)) => {
                     self.older.insert(part.id);
+                    self.behind = Some(part.id);
                     if part.file.is_none() {
                         part.file = self.open(part.id)?;
                     }
@@ -307,17 +313,7 @@ impl Reader {
 
     /// Opens a file of the chain by what it is, however it is named by now. `None`: it left the disk.
     fn open(&self, id: FileId) -> Result<Option<Box<dyn LogFile>>, LogFault> {
-        // Each retry needs a rotation between two system calls.
-        for _ in 0..8 {
-            let chain = self.source.chain(&self.log)?;
-            let Some(link) = chain.iter().find(|link| link.facts.id == id) else { return Ok(None) };
-            match self.source.open(&self.log, link.index) {
-                Ok(file) if file.facts()?.id == id => return Ok(Some(file)),
-                Ok(_) | Err(LogFault::Missing) => {}
-                Err(fault) => return Err(fault),
-            }
-        }
-        Err(LogFault::Failed("its files are renamed faster than they can be opened".to_owned()))
+        start::open_as(self.source.as_ref(), &self.log, id)
     }
 
     fn hold(&mut self, file: Box<dyn LogFile>) -> Result<(), LogFault> {
@@ -345,6 +341,7 @@ impl Reader {
     fn lose_front(&mut self) -> Result<(), LogFault> {
         let Some(Segment::Part(part)) = self.plan.pop_front() else { return Ok(()) };
         self.older.insert(part.id);
+        self.behind = Some(part.id);
         let gap = Gap {
             bytes: part.seen.saturating_sub(part.offset) + self.splitter.held() as u64,
             at_least: !part.whole,
@@ -353,13 +350,17 @@ impl Reader {
         };
         self.splitter.forget();
         if self.parts().next().is_none() {
-            let chain = self.source.chain(&self.log)?;
-            let newest = chain.first().ok_or(LogFault::Missing)?;
-            self.older = chain[1..].iter().map(|link| link.facts.id).collect();
-            self.plan = VecDeque::from([Segment::Part(Part::new(newest))]);
+            self.begin_anew()?;
             self.push_gap_front(Gap { at_least: true, ..gap });
         } else {
             self.push_gap_front(gap);
+        }
+        // A file that is held already is not asked for its window again.
+        self.window.clear();
+        if let Some(Segment::Part(part)) = self.plan.front()
+            && let Some(file) = &part.file
+        {
+            self.window = start::window_before(file.as_ref(), part.offset)?;
         }
         Ok(())
     }
@@ -382,6 +383,12 @@ impl Reader {
         self.buffer.resize(before + wanted, 0);
         let count = file.read_at(part.offset - before as u64, &mut self.buffer)?;
         if count < before || self.buffer[..before] != self.window[..] {
+            return Ok(Read::Changed);
+        }
+        // A read of many bytes is no moment: a file that is cut and written to meanwhile gives some of each.
+        let again = &mut [0; WINDOW][..count.min(WINDOW)];
+        let same = file.read_at(part.offset - before as u64, again)?;
+        if same < again.len() || self.buffer[..same] != *again {
             return Ok(Read::Changed);
         }
         self.buffer.truncate(count);
@@ -411,7 +418,7 @@ impl Reader {
         if let Some(done) = done {
             let end = before + done;
             let window = self.buffer[end.saturating_sub(WINDOW)..end].to_vec();
-            self.mark = Mark { id, offset: offset + done as u64, window, modified };
+            self.mark = Mark { id, offset: offset + done as u64, window, modified, behind: self.behind };
         }
         let window = self.buffer.len().saturating_sub(WINDOW);
         self.window.clear();
@@ -422,7 +429,7 @@ impl Reader {
     fn mark_here(&mut self) {
         if let Some(Segment::Part(part)) = self.plan.front() {
             let (id, offset, modified) = (part.id, part.offset, part.modified);
-            self.mark = Mark { id, offset, window: self.window.clone(), modified };
+            self.mark = Mark { id, offset, window: self.window.clone(), modified, behind: self.behind };
         }
     }
 
@@ -430,6 +437,7 @@ impl Reader {
     fn advance(&mut self) -> Option<Step> {
         let Some(Segment::Part(done)) = self.plan.pop_front() else { return None };
         self.older.insert(done.id);
+        self.behind = Some(done.id);
         self.window.clear();
         let next_is_file = matches!(self.plan.front(), Some(Segment::Part(_)));
         if next_is_file && self.splitter.held() == 0 {

@@ -75,26 +75,12 @@ pub trait LogFile: Send {
 pub struct Names {
     /// Creations, removals and renames among the log and its rotated files.
     pub changes: u64,
-    /// Files that took the log's own name. A file that came and went before anyone could look is counted too; lost
-    /// notifications count as one.
-    pub appeared: u64,
-    /// What was found under the log's name just after appearance `n`, at `n % 8`.
-    pub found: [Option<FileId>; 8],
-}
-
-impl Names {
-    /// A file took the log's own name; `found` is what stands there now.
-    pub fn appear(&mut self, found: Option<FileId>) {
-        self.appeared += 1;
-        self.found[(self.appeared % 8) as usize] = found;
-    }
-
-    /// The number of the last appearance that found this file; `None` when it was none of the last eight.
-    #[must_use]
-    pub fn appearance_of(&self, id: FileId) -> Option<u64> {
-        let first = self.appeared.saturating_sub(7).max(1);
-        (first..=self.appeared).rev().find(|number| self.found[(number % 8) as usize] == Some(id))
-    }
+    /// Files that came to be under the log's name or one of its rotated files', also those that are gone again.
+    pub born: u64,
+    /// Of these, those that came to be as a rotated file: copies.
+    pub copied: u64,
+    /// How often notifications were lost.
+    pub lost: u64,
 }
 
 /// Notifications about one log. Dropping it ends them.
@@ -109,11 +95,23 @@ pub struct Changes {
 
 /// Log files beneath the allowed folders.
 pub trait LogSource: Send + Sync {
-    /// The current file, if it is there, and the rotated ones, the newest first. Not readable ones are in it.
+    /// The current file, if it is there, and the rotated ones, the newest first, up to the first one that `enough` is
+    /// true of. Not readable ones are in it. What is there all the while is in it, in its order, whatever is renamed.
     ///
     /// # Errors
     /// Any [`LogFault`] of the log's own name but [`LogFault::Missing`], which is an empty chain.
-    fn chain(&self, log: &Path) -> Result<Vec<Link>, LogFault>;
+    fn chain_to(&self, log: &Path, enough: &dyn Fn(FileId) -> bool) -> Result<Vec<Link>, LogFault>;
+
+    /// All of the chain.
+    ///
+    /// # Errors
+    /// As [`LogSource::chain_to`].
+    fn chain(&self, log: &Path) -> Result<Vec<Link>, LogFault> {
+        self.chain_to(log, &|_| false)
+    }
+
+    /// All that happened to names before this call is in [`Changes::names`] after it.
+    fn catch_up(&self);
 
     /// Opens a member of the chain. Never waits for a writer, whatever stands there.
     ///

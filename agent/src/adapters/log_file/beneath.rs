@@ -10,6 +10,9 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
 use ops_domain::ports::LogFault;
 
+/// How often an open is tried that a rename came between.
+const MOST_AGAIN: u32 = 100;
+
 pub(super) struct Folders {
     folders: Vec<PathBuf>,
     /// The kernel (before 5.6) or a seccomp filter has no openat2.
@@ -36,11 +39,16 @@ impl Folders {
             let resolve = ResolveFlag::RESOLVE_BENEATH
                 | ResolveFlag::RESOLVE_NO_SYMLINKS
                 | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-            match openat2(&root, rest, OpenHow::new().flags(flags).resolve(resolve)) {
-                Err(Errno::ENOSYS) => self.stepwise.store(true, Ordering::Relaxed),
-                // A rename just then; the caller's next try will do.
-                Err(Errno::EAGAIN) => return Err(LogFault::Missing),
-                opened => return opened.map(File::from).map_err(fault),
+            for _ in 0..MOST_AGAIN {
+                match openat2(&root, rest, OpenHow::new().flags(flags).resolve(resolve)) {
+                    Err(Errno::ENOSYS) => {
+                        self.stepwise.store(true, Ordering::Relaxed);
+                        break;
+                    }
+                    // Something was renamed just then. That does not say the file is missing.
+                    Err(Errno::EAGAIN) => {}
+                    opened => return opened.map(File::from).map_err(fault),
+                }
             }
         }
         stepwise(root, rest, flags).map(File::from).map_err(fault)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -251,9 +251,10 @@ async fn every_line_once_over_renames_and_copies() {
         });
         let seen = follow(&scene, tail, reconnect, Dice(seed * 7), LINES - 1).await;
         let written = thread.join().unwrap();
+        let odd: Vec<_> = seen.numbers.windows(2).filter(|pair| pair[0] + 1 != pair[1]).take(5).collect();
+        assert!(odd.is_empty(), "seed {seed}: {odd:?}, {} gaps", seen.gaps);
         assert_eq!(seen.gaps, 0, "seed {seed}");
         assert_eq!(seen.numbers.len(), LINES as usize, "seed {seed}");
-        assert!(seen.numbers.iter().copied().eq(0..LINES), "seed {seed}: out of order");
         assert_eq!(seen.bytes, written);
         assert!(seen.rotations > 50, "{} rotations", seen.rotations);
     }
@@ -281,7 +282,9 @@ async fn what_is_missing_is_declared_when_files_go_too_soon() {
             }
         }
         let missing = written.unwrap() - seen.bytes;
-        assert!(seen.numbers.is_sorted_by(|left, right| left < right), "seed {seed}: twice, or out of order");
+        let back: Vec<_> = seen.numbers.windows(2).filter(|pair| pair[0] >= pair[1]).take(5).collect();
+        assert!(back.is_empty(), "seed {seed}: twice, or out of order: {back:?}");
+        assert!(missing == 0 || seen.gaps > 0, "seed {seed}: {missing} bytes are missing silently");
         if seen.unsure {
             assert!(missing >= seen.gap_bytes, "missing {missing}, declared {}", seen.gap_bytes);
         } else {

@@ -2,24 +2,25 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use notify::event::{ModifyKind, RenameMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags as Is, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use ops_domain::ports::LogFault;
 use ops_domain::ports::log_source::{Changes, Names};
 use tokio::sync::watch;
-
-use super::beneath::Folders;
 
 pub(super) struct Watches {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
-    folders: Arc<Folders>,
-    /// Never held while the watcher is spoken to: its thread takes it too.
+    /// Never held while the watcher is taken: who has the watcher takes it too.
     logs: Mutex<HashMap<PathBuf, Followed>>,
     watcher: Mutex<Watcher>,
 }
@@ -27,8 +28,16 @@ struct Shared {
 /// Made when the first follower comes: an agent that nobody follows on has no thread for it.
 #[derive(Default)]
 struct Watcher {
-    notify: Option<RecommendedWatcher>,
-    folders: HashMap<PathBuf, usize>,
+    live: Option<Live>,
+    folders: HashMap<PathBuf, (WatchDescriptor, usize)>,
+    /// The rename whose other end is not known yet: its number, and the log that the file belonged to.
+    moving: Option<(u32, PathBuf)>,
+}
+
+struct Live {
+    inotify: Arc<Inotify>,
+    /// Its drop ends the thread.
+    _end: UnixStream,
 }
 
 struct Followed {
@@ -38,8 +47,13 @@ struct Followed {
 }
 
 impl Watches {
-    pub(super) fn new(folders: Arc<Folders>) -> Self {
-        Self { shared: Arc::new(Shared { folders, logs: Mutex::default(), watcher: Mutex::default() }) }
+    pub(super) fn new() -> Self {
+        Self { shared: Arc::default() }
+    }
+
+    /// Takes what the kernel has in its queue: all that happened before this call is counted after it.
+    pub(super) fn catch_up(&self) {
+        self.shared.catch_up();
     }
 
     pub(super) fn follow(&self, log: &Path) -> Result<Changes, LogFault> {
@@ -80,23 +94,23 @@ impl Guard {
         {
             let mut watcher = lock(&self.shared.watcher);
             let watcher = &mut *watcher;
-            let count = watcher.folders.entry(folder.to_owned()).or_default();
-            if *count == 0 {
-                let added = match &mut watcher.notify {
-                    Some(notify) => notify.watch(folder, RecursiveMode::NonRecursive),
-                    none => start(&self.shared).and_then(|mut notify| {
-                        notify.watch(folder, RecursiveMode::NonRecursive)?;
-                        *none = Some(notify);
-                        Ok(())
-                    }),
-                };
-                if let Err(error) = added {
-                    watcher.folders.remove(folder);
-                    return Err(LogFault::Failed(format!("inotify: {error}")));
+            match watcher.folders.get_mut(folder) {
+                Some((_, count)) => *count += 1,
+                None => {
+                    let descriptor = watcher.live(&self.shared).and_then(|live| {
+                        let what =
+                            Is::IN_CREATE | Is::IN_DELETE | Is::IN_MOVE | Is::IN_MODIFY | Is::IN_ATTRIB;
+                        let itself = Is::IN_DELETE_SELF | Is::IN_MOVE_SELF | Is::IN_ONLYDIR;
+                        Ok(live.inotify.add_watch(folder, what | itself)?)
+                    });
+                    let descriptor = descriptor.map_err(|error| {
+                        if watcher.folders.is_empty() {
+                            watcher.live = None;
+                        }
+                        LogFault::Failed(format!("inotify: {error}"))
+                    })?;
+                    watcher.folders.insert(folder.to_owned(), (descriptor, 1));
                 }
-            }
-            if let Some(count) = watcher.folders.get_mut(folder) {
-                *count += 1;
             }
         }
         self.watched = true;
@@ -118,79 +132,106 @@ impl Drop for Guard {
         let Some(folder) = self.log.parent().filter(|_| self.watched) else { return };
         let mut watcher = lock(&self.shared.watcher);
         let watcher = &mut *watcher;
-        if let Some(count) = watcher.folders.get_mut(folder) {
+        if let Some((descriptor, count)) = watcher.folders.get_mut(folder) {
             *count -= 1;
             if *count == 0 {
-                watcher.folders.remove(folder);
-                if let Some(notify) = &mut watcher.notify {
+                if let Some(live) = &watcher.live {
                     // A folder that is gone took its watch along.
-                    drop(notify.unwatch(folder));
+                    let _gone = live.inotify.rm_watch(*descriptor);
                 }
+                watcher.folders.remove(folder);
             }
         }
         if watcher.folders.is_empty() {
-            watcher.notify = None;
+            watcher.live = None;
         }
     }
 }
 
-fn start(shared: &Arc<Shared>) -> notify::Result<RecommendedWatcher> {
-    let shared = Arc::downgrade(shared);
-    notify::recommended_watcher(move |event: notify::Result<Event>| {
-        if let Some(shared) = shared.upgrade() {
-            shared.on(event);
-        }
-    })
+impl Watcher {
+    fn live(&mut self, shared: &Arc<Shared>) -> std::io::Result<&Live> {
+        let live = match self.live.take() {
+            Some(live) => live,
+            None => {
+                let inotify = Arc::new(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
+                let (end, ended) = UnixStream::pair()?;
+                let (shared, events) = (Arc::downgrade(shared), Arc::clone(&inotify));
+                std::thread::Builder::new().name("logs".to_owned()).spawn(move || {
+                    loop {
+                        let mut fds = [
+                            PollFd::new(events.as_fd(), PollFlags::POLLIN),
+                            PollFd::new(ended.as_fd(), PollFlags::POLLIN),
+                        ];
+                        match poll(&mut fds, PollTimeout::NONE) {
+                            Ok(_) | Err(Errno::EINTR) => {}
+                            Err(_) => return,
+                        }
+                        if fds[1].any() != Some(false) {
+                            return;
+                        }
+                        let Some(shared) = shared.upgrade() else { return };
+                        shared.catch_up();
+                    }
+                })?;
+                Live { inotify, _end: end }
+            }
+        };
+        Ok(self.live.insert(live))
+    }
 }
 
 impl Shared {
-    fn on(&self, event: notify::Result<Event>) {
-        let Ok(event) = event else { return self.on_lost() };
-        if event.need_rescan() {
-            return self.on_lost();
-        }
-        // Our own opening and closing.
-        if matches!(event.kind, EventKind::Access(_)) {
-            return;
-        }
-        for path in &event.paths {
-            self.on_path(path, &event.kind);
+    fn catch_up(&self) {
+        let mut watcher = lock(&self.watcher);
+        loop {
+            let Some(live) = &watcher.live else { return };
+            match live.inotify.read_events() {
+                Ok(events) => {
+                    for event in events {
+                        self.on(&mut watcher, &event);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                Err(_) => return self.on_lost(),
+            }
         }
     }
 
-    fn on_path(&self, path: &Path, kind: &EventKind) {
-        let data = matches!(
-            kind,
-            EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_) | ModifyKind::Any)
-        );
-        // A rename is told three times; its two ends are enough.
-        if matches!(kind, EventKind::Modify(ModifyKind::Name(RenameMode::Both))) {
-            return;
+    fn on(&self, watcher: &mut Watcher, event: &InotifyEvent) {
+        if event.mask.contains(Is::IN_Q_OVERFLOW) {
+            return self.on_lost();
         }
+        let Some(folder) = watcher.folders.iter().find(|(_, (descriptor, _))| *descriptor == event.wd) else {
+            return;
+        };
+        let folder = folder.0.as_path();
         let mut logs = lock(&self.logs);
-        if let Some((log, followed)) = find(&mut logs, path) {
-            if data {
-                followed.data.send_modify(|count| *count += 1);
-                return;
-            }
-            let appeared =
-                matches!(kind, EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To)));
-            let found = (appeared && path == log)
-                .then(|| super::look(&self.folders, &log).ok().map(|facts| facts.id));
-            followed.names.send_modify(|names| {
-                names.changes += 1;
-                if let Some(found) = found {
-                    names.appear(found);
+        let Some(name) = &event.name else {
+            // The folder itself was moved or removed.
+            if event.mask.intersects(Is::IN_DELETE_SELF | Is::IN_MOVE_SELF) {
+                for (_, followed) in logs.iter_mut().filter(|(log, _)| log.parent() == Some(folder)) {
+                    followed.names.send_modify(|names| names.changes += 1);
                 }
-            });
+            }
+            return;
+        };
+        let Some((log, followed, rotated)) = find(&mut logs, &folder.join(name)) else { return };
+        if event.mask.intersects(Is::IN_MODIFY | Is::IN_ATTRIB) {
+            followed.data.send_modify(|count| *count += 1);
             return;
         }
-        // The folder itself was moved or removed.
-        for (log, followed) in logs.iter_mut().filter(|_| !data) {
-            if log.parent() == Some(path) {
-                followed.names.send_modify(|names| names.changes += 1);
-            }
+        if event.mask.contains(Is::IN_MOVED_FROM) {
+            watcher.moving = Some((event.cookie, log.clone()));
         }
+        // What is renamed within the log was counted when it came.
+        let known = watcher.moving.as_ref().is_some_and(|moving| *moving == (event.cookie, log));
+        let born = event.mask.contains(Is::IN_CREATE) || event.mask.contains(Is::IN_MOVED_TO) && !known;
+        followed.names.send_modify(|names| {
+            names.changes += 1;
+            names.born += u64::from(born);
+            names.copied += u64::from(born && rotated);
+        });
     }
 
     /// Notifications were lost: anything may have happened.
@@ -198,25 +239,31 @@ impl Shared {
         for followed in lock(&self.logs).values_mut() {
             followed.names.send_modify(|names| {
                 names.changes += 1;
-                names.appear(None);
+                names.lost += 1;
             });
             followed.data.send_modify(|count| *count += 1);
         }
     }
 }
 
-/// The followed log that a path is a member of: itself, or with a number behind it.
-fn find<'a>(logs: &'a mut HashMap<PathBuf, Followed>, path: &Path) -> Option<(PathBuf, &'a mut Followed)> {
-    let log = if logs.contains_key(path) {
-        path.to_owned()
-    } else {
+/// The followed log that a path is a member of, and whether with a number behind its name.
+fn find<'a>(
+    logs: &'a mut HashMap<PathBuf, Followed>,
+    path: &Path,
+) -> Option<(PathBuf, &'a mut Followed, bool)> {
+    let rotated = !logs.contains_key(path);
+    let log = if rotated {
         let number = path.extension().and_then(OsStr::to_str)?;
-        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        let digits = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
+        // A date is no number of a chain.
+        if !digits || number.parse::<u32>().ok()? > super::MOST_ROTATED {
             return None;
         }
         path.with_extension("")
+    } else {
+        path.to_owned()
     };
-    logs.get_mut(&log).map(|followed| (log.clone(), followed))
+    logs.get_mut(&log).map(|followed| (log.clone(), followed, rotated))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

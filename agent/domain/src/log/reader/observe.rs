@@ -1,7 +1,11 @@
 //! What happened to the files, and what that means for the plan.
 
+use std::collections::{HashSet, VecDeque};
+
 use super::{Gap, Part, Reader, Segment, start};
-use crate::ports::{Link, LogFault, LogFile};
+use crate::log::cursor::WINDOW;
+use crate::ports::log_source::Names;
+use crate::ports::{FileId, Link, LogFault};
 
 impl Part {
     pub(super) fn new(link: &Link) -> Self {
@@ -18,15 +22,18 @@ impl Part {
     }
 }
 
-/// The newest known file was cut.
-struct Cut {
-    /// Copies that hold what it held before, the oldest first.
-    copies: Vec<Link>,
-    /// Where to go on in the first of them.
-    from: u64,
-    lost: Option<Gap>,
-    /// Links that are neither copies nor successors, from the oldest on.
-    passed: usize,
+/// Bytes that nobody knows the number of.
+pub(super) const UNKNOWN: Gap = Gap { bytes: 0, at_least: true, lines: None, skipped: false };
+
+/// Files that were come to know before those that left the disk are forgotten.
+const MOST_OLDER: usize = 32 * 1024;
+
+/// What was seen while no file came.
+struct Look {
+    chain: Vec<Link>,
+    names: Option<Names>,
+    /// The newest known file does not hold what was read of it.
+    was_cut: bool,
 }
 
 impl Reader {
@@ -35,59 +42,123 @@ impl Reader {
     /// # Errors
     /// Any fault of the log.
     pub(in crate::log) fn observe(&mut self) -> Result<bool, LogFault> {
-        // Taken before the folder is read: what is counted here is visible there, or is gone for good.
-        let names = self.names.as_mut().map(|names| *names.borrow_and_update());
+        let names = self.names_now();
         if !self.undecided && names.is_some_and(|names| self.observed == Some(names.changes)) {
             return Ok(false);
         }
-        // Asked before the folder is read: a copy that was made before the cut is then surely seen there.
-        let mut was_cut = self.back_was_cut()?;
-        let chain = self.source.chain(&self.log)?;
-        self.observed = names.map(|names| names.changes);
-        self.undecided = false;
-        self.missing = chain.first().is_none_or(|link| link.index != 0);
-        let was = self.plan.len();
-        self.look_at_sizes(&chain)?;
-        let Some(back_id) = self.parts().last().map(|part| part.id) else { return Ok(false) };
-        let place = chain.iter().position(|link| link.facts.id == back_id);
-        let newer = match place {
-            Some(at) => {
-                let unheld = self.parts().last().filter(|back| back.file.is_none());
-                was_cut |= unheld.is_some_and(|back| chain[at].facts.size < back.seen);
-                let copies = self.unknown(&chain[at + 1..]);
-                self.take_copies(copies, true, was_cut)?;
-                &chain[..at]
-            }
-            None => {
-                let unknown = self.unknown(&chain);
-                let count = unknown.len();
-                &chain[..count - self.take_copies(unknown, false, was_cut)?]
-            }
-        };
-        if let Some(names) = names {
-            // The file that has the name is the last one that took it.
-            let known = if !self.missing && place == Some(0) {
-                Some(names.appeared)
-            } else {
-                names.appearance_of(back_id)
-            };
-            self.appeared = self.appeared.max(known.unwrap_or(0));
-            let unseen = names.appeared.saturating_sub(self.appeared) > newer.len() as u64;
-            if !newer.is_empty() {
-                if unseen {
-                    let gap = Gap { bytes: 0, at_least: true, lines: None, skipped: false };
-                    self.plan.push_back(Segment::Gap(gap));
-                }
-                self.appeared = names.appeared;
+        for _ in 0..start::MOST_LOOKS {
+            if let Some(look) = self.look()? {
+                return self.take_in(look);
             }
         }
+        Err(start::too_fast())
+    }
+
+    /// All that has happened to names until now.
+    pub(super) fn names_now(&mut self) -> Option<Names> {
+        self.source.catch_up();
+        self.names.as_mut().map(|names| *names.borrow_and_update())
+    }
+
+    /// `None`: a file came meanwhile, so that what was seen is of no one moment.
+    fn look(&mut self) -> Result<Option<Look>, LogFault> {
+        let names = self.names_now();
+        // Asked before the folder is read: a copy that was made before the cut is then surely seen there.
+        let was_cut = self.back_was_cut()?;
+        let back = self.parts().last().map(|part| part.id);
+        let enough = |id| Some(id) != back && self.is_known(id);
+        let chain = self.source.chain_to(&self.log, &enough)?;
+        let steady = match names {
+            Some(names) => {
+                self.names_now().is_some_and(|now| (now.born, now.lost) == (names.born, names.lost))
+            }
+            None => {
+                let again = self.source.chain_to(&self.log, &|id| Some(id) != back && self.is_known(id))?;
+                again.iter().map(|link| link.facts.id).eq(chain.iter().map(|link| link.facts.id))
+            }
+        };
+        Ok(steady.then_some(Look { chain, names, was_cut }))
+    }
+
+    fn is_known(&self, id: FileId) -> bool {
+        self.older.contains(&id) || self.parts().any(|part| part.id == id)
+    }
+
+    /// Makes a look part of the plan.
+    fn take_in(&mut self, look: Look) -> Result<bool, LogFault> {
+        let Look { mut chain, names, mut was_cut } = look;
+        self.missing = chain.first().is_none_or(|link| link.index != 0);
+        let Some(back) = self.parts().last() else { return Ok(false) };
+        let (back_id, back_rotated) = (back.id, back.whole);
+        if let Some(link) = chain.iter().find(|link| link.facts.id == back_id) {
+            was_cut |= back.file.is_none() && link.facts.size < back.seen;
+        }
+        let unknown = chain.iter().filter(|link| !self.is_known(link.facts.id)).count() as u64;
+        let mut making = None;
+        if chain.get(1).is_some_and(|link| !self.is_known(link.facts.id)) {
+            let held = self.parts().last().and_then(|back| Some((back.id, back.file.as_deref()?)));
+            making = start::copy_in_the_making(self.source.as_ref(), &self.log, &mut chain, held)?;
+        }
+        self.undecided = making.is_some();
+        chain.retain(|link| Some(link.facts.id) != making);
+        self.look_at_sizes(&chain)?;
+        // Each file that came is here, or is gone unseen.
+        let (mut lost, mut copied) = (false, self.names.is_none());
+        if let Some(names) = names {
+            let open = u64::from(making.is_some());
+            lost = names.lost != self.lost || names.born.saturating_sub(self.born) > unknown;
+            copied = names.lost != self.lost || names.copied.saturating_sub(self.copied) > open;
+            self.observed = Some(names.changes);
+            self.born = names.born.saturating_sub(open);
+            self.copied = names.copied.saturating_sub(open);
+            self.lost = names.lost;
+        }
+        let place = chain.iter().position(|link| link.facts.id == back_id);
+        if place.is_none() {
+            // It may have been cut as the folder was read; from now on it cannot be.
+            was_cut |= self.back_was_cut()?;
+        }
+        let behind = self.unknown(&chain[place.map_or(0, |at| at + 1)..]);
+        let (newer, mut changed) = match place {
+            Some(at) => (chain[..at].to_vec(), self.cut_in_place(behind, was_cut)?),
+            // It lost its name before it could be cut.
+            None if back_rotated => (behind, false),
+            None => self.cut_and_gone(behind, was_cut, copied, lost)?,
+        };
+        if lost && newer.is_empty() {
+            self.owed = true;
+        } else if lost {
+            self.plan.push_back(Segment::Gap(UNKNOWN));
+        }
+        changed |= lost || !newer.is_empty();
         for link in newer.iter().rev() {
             self.plan.push_back(Segment::Part(Part::new(link)));
         }
-        if !self.undecided && (place.is_some() || !newer.is_empty()) {
-            self.remember_older(&chain);
+        let planned: HashSet<FileId> = self.parts().map(|part| part.id).collect();
+        self.older.extend(chain.iter().map(|link| link.facts.id).filter(|id| !planned.contains(id)));
+        if self.older.len() > MOST_OLDER {
+            let there: HashSet<FileId> =
+                self.source.chain(&self.log)?.iter().map(|link| link.facts.id).collect();
+            self.older.retain(|id| there.contains(id));
         }
-        Ok(self.plan.len() != was)
+        Ok(changed)
+    }
+
+    /// A plan of the newest file only, when nothing of the old one is left.
+    pub(super) fn begin_anew(&mut self) -> Result<(), LogFault> {
+        let names = self.names_now();
+        let mut chain = self.source.chain(&self.log)?;
+        let making = start::copy_in_the_making(self.source.as_ref(), &self.log, &mut chain, None)?;
+        let (newest, rest) = chain.split_first().ok_or(LogFault::Missing)?;
+        self.older = rest.iter().map(|link| link.facts.id).filter(|id| Some(*id) != making).collect();
+        self.plan = VecDeque::from([Segment::Part(Part::new(newest))]);
+        self.undecided = true;
+        if let Some(names) = names {
+            let open = u64::from(making.is_some());
+            (self.born, self.copied) = (names.born.saturating_sub(open), names.copied.saturating_sub(open));
+            self.lost = names.lost;
+        }
+        Ok(())
     }
 
     /// What stood before the offset is not there any more.
@@ -111,6 +182,7 @@ impl Reader {
     }
 
     fn look_at_sizes(&mut self, chain: &[Link]) -> Result<(), LogFault> {
+        let back = self.parts().last().map(|part| part.id);
         for segment in &mut self.plan {
             let Segment::Part(part) = segment else { continue };
             match chain.iter().find(|link| link.facts.id == part.id) {
@@ -122,7 +194,10 @@ impl Reader {
                     part.whole = link.index > 0;
                 }
                 None => {
-                    part.index = None;
+                    // A look ends at the first file that is known to be behind the newest one.
+                    if Some(part.id) == back {
+                        part.index = None;
+                    }
                     if let Some(file) = &part.file {
                         part.seen = part.seen.max(file.facts()?.size);
                     }
@@ -140,34 +215,119 @@ impl Reader {
         links.iter().take_while(unknown).copied().collect()
     }
 
-    fn remember_older(&mut self, chain: &[Link]) {
-        let Some(back) = self.parts().last().map(|part| part.id) else { return };
-        if let Some(at) = chain.iter().position(|link| link.facts.id == back) {
-            self.older = chain[at + 1..].iter().map(|link| link.facts.id).collect();
+    /// The newest known file is in the chain; `copies` are files behind it that came since, the newest first. True when
+    /// it was cut: what it held before is put into the plan before it.
+    fn cut_in_place(&mut self, mut copies: Vec<Link>, was_cut: bool) -> Result<bool, LogFault> {
+        copies.retain(|copy| copy.facts.size > 0);
+        copies.reverse();
+        if !was_cut && copies.is_empty() {
+            return Ok(false);
+        }
+        let holder = self.holder(&copies)?;
+        let Some(back) = self.pop_back() else { return Ok(false) };
+        let unread = back.seen.saturating_sub(back.offset);
+        let mut from = 0;
+        match holder {
+            Some(number) => {
+                copies.drain(..number);
+                from = back.offset;
+            }
+            // All of it is in the copies.
+            None if back.offset == 0 && !copies.is_empty() => {}
+            None if unread > 0 || !copies.is_empty() => {
+                self.plan.push_back(Segment::Gap(Gap { bytes: unread, ..UNKNOWN }));
+            }
+            None => {}
+        }
+        if copies.is_empty() {
+            self.plan.push_back(Segment::Truncated);
+        }
+        for (number, link) in copies.iter().enumerate() {
+            self.push_copy(link, if number == 0 { from } else { 0 });
+        }
+        self.push_cut(back)?;
+        Ok(true)
+    }
+
+    /// The newest known file is not in the chain. Answers what comes after the plan, the newest first, and whether the
+    /// plan changed: what it held is read where its place among the unknown ones is certain, else it is a gap.
+    fn cut_and_gone(
+        &mut self,
+        mut unknown: Vec<Link>,
+        was_cut: bool,
+        copied: bool,
+        lost: bool,
+    ) -> Result<(Vec<Link>, bool), LogFault> {
+        // A copy of nothing changes nothing.
+        unknown.retain(|link| link.index == 0 || link.facts.size > 0);
+        let copied = copied && (lost || unknown.iter().any(|link| link.index > 0));
+        let Some(back) = self.parts().last() else { return Ok((unknown, false)) };
+        let proven = !was_cut && back.offset >= WINDOW as u64;
+        if back.file.is_none() || proven || (!was_cut && !copied) || (unknown.is_empty() && !was_cut) {
+            return Ok((unknown, false));
+        }
+        let oldest_first: Vec<Link> = unknown.iter().rev().copied().collect();
+        let holder = if copied { self.holder(&oldest_first)? } else { None };
+        let Some(back) = self.pop_back() else { return Ok((unknown, false)) };
+        let unread = back.seen.saturating_sub(back.offset);
+        if let Some(number) = holder {
+            unknown.truncate(oldest_first.len() - number - 1);
+            self.push_copy(&oldest_first[number], back.offset);
+        } else if unread > 0 {
+            self.plan.push_back(Segment::Gap(Gap { bytes: unread, ..UNKNOWN }));
+        }
+        // Without a copy among them they all came after it; what has the log's own name is no copy.
+        let successors = !copied || unknown.iter().all(|link| link.index == 0);
+        if successors && (holder.is_some() || was_cut) {
+            if holder.is_none() {
+                self.plan.push_back(Segment::Truncated);
+            }
+            self.push_cut(back)?;
+        } else {
+            self.older.insert(back.id);
+            if unknown.is_empty() {
+                // There has to be a file to go on with.
+                self.plan.push_back(Segment::Gap(UNKNOWN));
+                self.push_cut(back)?;
+            } else {
+                self.plan.push_back(Segment::Gap(UNKNOWN));
+            }
+        }
+        Ok((unknown, true))
+    }
+
+    /// The first of these that holds what was read of the newest known file.
+    fn holder(&self, copies: &[Link]) -> Result<Option<usize>, LogFault> {
+        let Some(offset) = self.parts().last().map(|back| back.offset).filter(|offset| *offset > 0) else {
+            return Ok(None);
+        };
+        for (number, link) in copies.iter().enumerate() {
+            if let Some(copy) = self.open(link.facts.id)?
+                && start::holds(copy.as_ref(), offset, &self.window)?
+            {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    fn pop_back(&mut self) -> Option<Part> {
+        match self.plan.pop_back() {
+            Some(Segment::Part(back)) => Some(back),
+            other => {
+                self.plan.extend(other);
+                None
+            }
         }
     }
 
-    /// If the newest known file was cut: puts copies of what it held into the plan, before it. Answers how many of
-    /// the links, from the oldest on, do not come after it.
-    fn take_copies(&mut self, links: Vec<Link>, named: bool, was_cut: bool) -> Result<usize, LogFault> {
-        let Some(cut) = self.cut(links, named, was_cut)? else { return Ok(0) };
-        let Some(Segment::Part(mut back)) = self.plan.pop_back() else { return Ok(0) };
-        let front_was_back = self.plan.is_empty();
-        if front_was_back {
-            self.window.clear();
-        }
-        if let Some(gap) = cut.lost {
-            self.plan.push_back(Segment::Gap(gap));
-        }
-        for (number, link) in cut.copies.iter().enumerate() {
-            let mut part = Part::new(link);
-            part.copy = true;
-            part.offset = if number == 0 { cut.from } else { 0 };
-            self.plan.push_back(Segment::Part(part));
-        }
-        if cut.copies.is_empty() {
-            self.plan.push_back(Segment::Truncated);
-        }
+    fn push_copy(&mut self, link: &Link, offset: u64) {
+        let part = Part { copy: true, offset, ..Part::new(link) };
+        self.plan.push_back(Segment::Part(part));
+    }
+
+    /// A file that begins anew.
+    fn push_cut(&mut self, mut back: Part) -> Result<(), LogFault> {
         back.offset = 0;
         back.seen = 0;
         if let Some(file) = &back.file {
@@ -175,81 +335,6 @@ impl Reader {
             (back.seen, back.modified) = (facts.size, facts.modified);
         }
         self.plan.push_back(Segment::Part(back));
-        Ok(cut.passed)
+        Ok(())
     }
-
-    /// Whether the newest known file was cut, and where its bytes are. `links` are the unknown files, the newest
-    /// first: those behind it when it is `named`, else all.
-    fn cut(&mut self, mut links: Vec<Link>, named: bool, was_cut: bool) -> Result<Option<Cut>, LogFault> {
-        let Some(Segment::Part(back)) = self.plan.back() else { return Ok(None) };
-        let (offset, seen) = (back.offset, back.seen);
-        let opened;
-        let file: &dyn LogFile = match &back.file {
-            Some(file) => file.as_ref(),
-            None if !named => return Ok(None),
-            None => match self.open(back.id)? {
-                Some(file) => {
-                    opened = file;
-                    opened.as_ref()
-                }
-                None => return Ok(None),
-            },
-        };
-        let mut cut = was_cut;
-        if !cut && (!named || links.is_empty()) {
-            return Ok(None);
-        }
-        let mut copies = Vec::new();
-        for link in &links {
-            copies.push(self.open(link.facts.id)?);
-        }
-        // The newest copy may be one in the making, of what the file holds now.
-        if let Some(Some(copy)) = copies.first()
-            && named
-            && is_copy(copy.as_ref(), file)?
-        {
-            self.undecided = true;
-            links.remove(0);
-            copies.remove(0);
-        }
-        for copy in copies.iter().flatten().filter(|_| named) {
-            // What was read stands in a copy, and the file holds something else than the copy.
-            cut |= offset == 0 || start::holds(copy.as_ref(), offset, &self.window)?;
-        }
-        if !cut {
-            return Ok(None);
-        }
-        links.reverse();
-        copies.reverse();
-        if offset > 0 {
-            for (number, copy) in copies.iter().enumerate() {
-                if let Some(copy) = copy
-                    && start::holds(copy.as_ref(), offset, &self.window)?
-                {
-                    let mut copies = links.split_off(number);
-                    if !named {
-                        // What is younger than the copy may be a copy or a successor; it is read as a successor.
-                        copies.truncate(1);
-                    }
-                    return Ok(Some(Cut { copies, from: offset, lost: None, passed: number + 1 }));
-                }
-            }
-        }
-        let copies = if named { links } else { Vec::new() };
-        let known = if offset > 0 || copies.is_empty() { seen.saturating_sub(offset) } else { 0 };
-        let unknown = offset > 0 && !copies.is_empty();
-        let lost = (known > 0 || unknown).then_some(Gap {
-            bytes: known,
-            at_least: true,
-            lines: None,
-            skipped: false,
-        });
-        Ok(Some(Cut { copies, from: 0, lost, passed: 0 }))
-    }
-}
-
-/// Whether the file still holds what the copy was made of. An empty copy tells nothing: it may be just being made.
-fn is_copy(copy: &dyn LogFile, file: &dyn LogFile) -> Result<bool, LogFault> {
-    let size = copy.facts()?.size;
-    start::holds(file, size, &start::window_before(copy, size)?)
 }

@@ -10,10 +10,12 @@ use super::{BLOCK, Gap, Mark, Part, Reader, Segment};
 use crate::log::cursor::{CursorKey, Position, WINDOW};
 use crate::log::lines::{PIECE, Splitter};
 use crate::ports::log_source::Names;
-use crate::ports::{Link, LogFault, LogFile, LogSource};
+use crate::ports::{FileId, Link, LogFault, LogFile, LogSource};
 
 /// How far back the last lines are looked for.
 const REACH: u64 = 256 * 1024 * 1024;
+/// How often files are looked at again that came or were renamed meanwhile.
+pub(super) const MOST_LOOKS: u32 = 1_000;
 /// Of a line that one begins in, this much is looked at for a secret that is cut.
 const CONTEXT: usize = 4096;
 
@@ -50,42 +52,68 @@ impl Reader {
         start: Start,
         key: &CursorKey,
     ) -> Result<(Self, Vec<u8>), LogFault> {
-        let observed = names.as_ref().map(|names| *names.borrow());
-        let mut chain = chain(source.as_ref(), log)?;
-        let (first, offset, gap) = match start {
-            Start::Beginning => (0, 0, None),
-            Start::Last(lines) => {
-                let (first, offset) = last_lines(source.as_ref(), log, &chain, lines)?;
-                (first, offset, None)
-            }
-            Start::Behind { device, inode, length } => {
-                let same = |link: &&Link| (link.facts.id.device, link.facts.id.inode) == (device, inode);
-                match chain.iter().find(same).filter(|link| link.facts.size >= length) {
-                    Some(found) => (chain.iter().position(|link| link == found).unwrap_or(0), length, None),
-                    None => (0, 0, None),
-                }
-            }
-            Start::At(position) => place(source.as_ref(), log, &mut chain, position, key)?,
+        let looked = |names: &Option<watch::Receiver<Names>>| {
+            source.catch_up();
+            names.as_ref().map(|names| *names.borrow())
         };
+        for _ in 0..MOST_LOOKS {
+            let observed = looked(&names);
+            let mut chain = chain(source.as_ref(), log)?;
+            let ids: Vec<_> = chain.iter().map(|link| link.facts.id).collect();
+            let making = copy_in_the_making(source.as_ref(), log, &mut chain, None)?;
+            // What was read before is no copy in the making.
+            let making = making.is_some_and(|id| !matches!(start, Start::At(position) if position.id == id));
+            if making {
+                chain.remove(1);
+            }
+            let Some(place) = begin_in(source.as_ref(), log, &chain, start, key)? else { continue };
+            let after = looked(&names);
+            // Files that came meanwhile may be anywhere in what was seen.
+            let steady = match (observed, after) {
+                (Some(before), Some(after)) => (before.born, before.lost) == (after.born, after.lost),
+                _ => self::chain(source.as_ref(), log)?.iter().map(|link| link.facts.id).eq(ids),
+            };
+            if steady {
+                return Self::at(source, log, names, &chain, observed, making, place);
+            }
+        }
+        Err(too_fast())
+    }
+
+    fn at(
+        source: Arc<dyn LogSource>,
+        log: &Path,
+        names: Option<watch::Receiver<Names>>,
+        chain: &[Link],
+        observed: Option<Names>,
+        making: bool,
+        (first, offset, gap): Place,
+    ) -> Result<(Self, Vec<u8>), LogFault> {
         let mut plan: VecDeque<Segment> =
             chain[..=first].iter().rev().map(|link| Segment::Part(Part::new(link))).collect();
         if let Some(Segment::Part(part)) = plan.front_mut() {
             part.offset = offset;
         }
+        let behind = chain.get(first + 1).map(|link| link.facts.id);
+        let before = observed.unwrap_or_default();
         let facts = chain[first].facts;
         let mut reader = Self {
             source,
             log: log.to_owned(),
             plan,
             older: chain[first + 1..].iter().map(|link| link.facts.id).collect(),
-            undecided: false,
+            undecided: making,
             observed: observed.map(|names| names.changes),
-            appeared: observed.map_or(0, |names| names.appeared),
+            born: before.born.saturating_sub(u64::from(making)),
+            copied: before.copied.saturating_sub(u64::from(making)),
+            lost: before.lost,
+            owed: false,
+            behind,
             names,
             missing: chain[0].index != 0,
             window: Vec::new(),
             splitter: Splitter::default(),
-            mark: Mark { id: facts.id, offset, window: Vec::new(), modified: facts.modified },
+            mark: Mark { id: facts.id, offset, window: Vec::new(), modified: facts.modified, behind },
             until: None,
             buffer: Vec::new(),
         };
@@ -113,9 +141,16 @@ impl Reader {
     /// # Errors
     /// Any fault of the log.
     pub(in crate::log) fn end_at(&mut self, position: Position, key: &CursorKey) -> Result<bool, LogFault> {
-        let mut chain = chain(self.source.as_ref(), &self.log)?;
-        let (at, offset, gap) = place(self.source.as_ref(), &self.log, &mut chain, position, key)?;
-        let id = chain[at].facts.id;
+        let mut found = None;
+        for _ in 0..MOST_LOOKS {
+            let chain = chain(self.source.as_ref(), &self.log)?;
+            if let Some((at, offset, gap)) = place_in(self.source.as_ref(), &self.log, &chain, position, key)?
+            {
+                found = Some((chain[at].facts.id, offset, gap));
+                break;
+            }
+        }
+        let (id, offset, gap) = found.ok_or_else(too_fast)?;
         if gap.is_some() || !self.parts().any(|part| part.id == id) {
             self.end_here();
             return Ok(false);
@@ -130,46 +165,126 @@ fn chain(source: &dyn LogSource, log: &Path) -> Result<Vec<Link>, LogFault> {
     if chain.is_empty() { Err(LogFault::Missing) } else { Ok(chain) }
 }
 
-/// The place of a cursor: index into the chain, offset, and the gap before it if its bytes are gone. The chain is looked
-/// at anew as long as its files are renamed while they are opened.
-fn place(
+/// Opens a file of the chain by what it is, however it is named by now. `None`: it left the disk.
+pub(super) fn open_as(
     source: &dyn LogSource,
     log: &Path,
-    files: &mut Vec<Link>,
-    position: Position,
-    key: &CursorKey,
-) -> Result<(usize, u64, Option<Gap>), LogFault> {
-    for _ in 0..16 {
-        if let Some(place) = place_in(source, log, files, position, key)? {
-            return Ok(place);
+    id: FileId,
+) -> Result<Option<Box<dyn LogFile>>, LogFault> {
+    // Each retry needs a rotation between two system calls.
+    for _ in 0..MOST_LOOKS {
+        let chain = source.chain_to(log, &|other| other == id)?;
+        let Some(link) = chain.iter().find(|link| link.facts.id == id) else { return Ok(None) };
+        match source.open(log, link.index) {
+            Ok(file) if file.facts()?.id == id => return Ok(Some(file)),
+            Ok(_) | Err(LogFault::Missing) => {}
+            Err(fault) => return Err(fault),
         }
-        *files = chain(source, log)?;
     }
-    Err(LogFault::Failed("its files are renamed faster than they can be opened".to_owned()))
+    Err(too_fast())
 }
 
+pub(super) fn too_fast() -> LogFault {
+    LogFault::Failed("its files are renamed faster than they can be opened".to_owned())
+}
+
+/// The newest rotated file, if it may be a copy that is being made of what the current one holds. If it is not, its size
+/// is what it is now. `held`: the current file, where it is open already.
+pub(super) fn copy_in_the_making(
+    source: &dyn LogSource,
+    log: &Path,
+    chain: &mut [Link],
+    held: Option<(FileId, &dyn LogFile)>,
+) -> Result<Option<FileId>, LogFault> {
+    let [current, newest, ..] = chain else { return Ok(None) };
+    // A copy is never older than what it is made of.
+    let older = 0 < newest.facts.id.born && newest.facts.id.born < current.facts.id.born;
+    if (current.index, newest.index) != (0, 1) || older {
+        return Ok(None);
+    }
+    let opened;
+    let file = match held.filter(|(id, _)| *id == current.facts.id) {
+        Some((_, file)) => file,
+        None => match open_as(source, log, current.facts.id)? {
+            Some(file) => {
+                opened = file;
+                opened.as_ref()
+            }
+            None => return Ok(None),
+        },
+    };
+    let Some(copy) = open_as(source, log, newest.facts.id)? else { return Ok(None) };
+    let size = copy.facts()?.size;
+    // An empty one tells nothing: it may be just being made.
+    if holds(file, size, &window_before(copy.as_ref(), size)?)? {
+        return Ok(Some(newest.facts.id));
+    }
+    // The file was cut, or never held this: nothing is added to it any more.
+    newest.facts = copy.facts()?;
+    Ok(None)
+}
+
+/// Index into the chain, offset, and the gap before it if bytes are gone.
+type Place = (usize, u64, Option<Gap>);
+
 /// `None`: a file was renamed meanwhile.
+fn begin_in(
+    source: &dyn LogSource,
+    log: &Path,
+    chain: &[Link],
+    start: Start,
+    key: &CursorKey,
+) -> Result<Option<Place>, LogFault> {
+    Ok(Some(match start {
+        Start::Beginning => (0, 0, None),
+        Start::Last(lines) => {
+            let (first, offset) = last_lines(source, log, chain, lines)?;
+            (first, offset, None)
+        }
+        Start::Behind { device, inode, length } => {
+            let same = |link: &&Link| (link.facts.id.device, link.facts.id.inode) == (device, inode);
+            match chain.iter().find(same).filter(|link| link.facts.size >= length) {
+                Some(found) => (chain.iter().position(|link| link == found).unwrap_or(0), length, None),
+                None => (0, 0, None),
+            }
+        }
+        Start::At(position) => return place_in(source, log, chain, position, key),
+    }))
+}
+
+/// The place of a cursor. `None`: a file was renamed meanwhile.
 fn place_in(
     source: &dyn LogSource,
     log: &Path,
     chain: &[Link],
     position: Position,
     key: &CursorKey,
-) -> Result<Option<(usize, u64, Option<Gap>)>, LogFault> {
+) -> Result<Option<Place>, LogFault> {
     let same = chain.iter().position(|link| link.facts.id == position.id);
+    // What came between the cursor's file and the one before it are copies of what the former held since.
+    let behind = position.behind.and_then(|id| chain.iter().position(|link| link.facts.id == id));
+    let copies = match (same, behind, position.behind) {
+        (None, ..) => 0..0,
+        (Some(at), Some(behind), _) => at + 1..behind.max(at + 1),
+        (Some(at), None, None) => at + 1..chain.len(),
+        // The one before is gone; copies are younger than their file.
+        (Some(at), None, Some(_)) => {
+            let younger = chain[at + 1..].iter().take_while(|link| link.facts.id.born > position.id.born);
+            at + 1..at + 1 + younger.count()
+        }
+    };
     if let Some(at) = same
         && position.offset == 0
     {
-        // Files behind it that are younger and were written to later are copies of what it held meanwhile.
-        let copies = chain[at + 1..].iter().take_while(|link| {
-            position.id.born > 0
-                && link.facts.id.born > position.id.born
-                && link.facts.modified > position.modified
-        });
-        return Ok(Some((at + copies.count(), 0, None)));
+        // Born in the same tick of the clock: it cannot be told whether it is a copy.
+        let unsure = position.behind.is_some()
+            && behind.is_none()
+            && chain.get(copies.end).is_some_and(|link| link.facts.id.born == position.id.born);
+        return Ok(Some((at + copies.len(), 0, unsure.then_some(super::observe::UNKNOWN))));
     }
-    let elsewhere = (0..chain.len()).rev().filter(|at| Some(*at) != same && position.offset > 0);
-    for at in same.into_iter().chain(elsewhere) {
+    let others = (0..chain.len()).rev().filter(|at| Some(*at) != same && !copies.contains(at));
+    let others = others.filter(|_| position.offset > 0);
+    for at in copies.clone().rev().chain(same).chain(others) {
         if chain[at].facts.size < position.offset {
             continue;
         }
@@ -186,8 +301,7 @@ fn place_in(
     }
     // Gone. What was not written to since the cursor's file was is older than it.
     let newer = chain.iter().take_while(|link| link.facts.modified > position.modified).count();
-    let gap = Gap { bytes: 0, at_least: true, lines: None, skipped: false };
-    Ok(Some((newer.saturating_sub(1), 0, Some(gap))))
+    Ok(Some((newer.saturating_sub(1), 0, Some(super::observe::UNKNOWN))))
 }
 
 /// Where the last `lines` lines begin: index into the chain, and offset. A line runs on over the end of a rotated file;
