@@ -64,9 +64,13 @@ fn the_database_is_really_asked() {
     let sandbox = up();
     let health = || http::get(sandbox.address("backend").unwrap(), "/api/health").unwrap();
     sandbox.signal("mongodb", Signal::SIGSTOP).unwrap();
-    let stopped = health();
+    // A signal is sent when this returns, and has not yet stopped every thread.
+    let stopped = eventually(SOON, "its refusal", || {
+        let answer = health();
+        if answer.status == 503 { Ok(answer) } else { Err(answer.body) }
+    });
     sandbox.signal("mongodb", Signal::SIGCONT).unwrap();
-    assert_eq!(stopped.status, 503, "{}", stopped.body);
+    let stopped = stopped.unwrap();
     assert!(stopped.body.contains(r#""database":"unhealthy""#), "{}", stopped.body);
     sandbox.wait_until_healthy().unwrap();
 }

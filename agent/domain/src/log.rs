@@ -295,7 +295,11 @@ fn look(files: &dyn LogSource, place: places::Place) -> SourceFile {
             file.modified = Some(current.facts.modified);
         }
         file.rotated = u32::try_from(chain.iter().filter(|link| link.index > 0).count()).unwrap_or(u32::MAX);
-        files.open(&file.path, 0).map(drop)
+        match files.open(&file.path, 0) {
+            // Between two steps of a rotation.
+            Err(LogFault::Missing) if !chain.is_empty() => Ok(()),
+            opened => opened.map(drop),
+        }
     });
     file.unreadable = looked.err().map(|fault| refusal(&file.id, &file.path, fault));
     file

@@ -313,7 +313,10 @@ impl Reader {
 
     /// Opens a file of the chain by what it is, however it is named by now. `None`: it left the disk.
     fn open(&self, id: FileId) -> Result<Option<Box<dyn LogFile>>, LogFault> {
-        start::open_as(self.source.as_ref(), &self.log, id)
+        let Some(file) = start::open_as(self.source.as_ref(), &self.log, id)? else { return Ok(None) };
+        let facts = file.facts()?;
+        let other = self.parts().any(|part| part.id == id && !part.can_be(facts));
+        Ok((!other).then_some(file))
     }
 
     fn hold(&mut self, file: Box<dyn LogFile>) -> Result<(), LogFault> {

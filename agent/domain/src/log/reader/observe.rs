@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use super::{Gap, Part, Reader, Segment, start};
 use crate::log::cursor::WINDOW;
 use crate::ports::log_source::Names;
-use crate::ports::{FileId, Link, LogFault};
+use crate::ports::{FileFacts, FileId, Link, LogFault};
 
 impl Part {
     pub(super) fn new(link: &Link) -> Self {
@@ -19,6 +19,12 @@ impl Part {
             copy: false,
             whole: link.index > 0,
         }
+    }
+
+    /// Whether a file of its identity is it. An inode that was freed goes to the next file, and within one tick of the
+    /// clock both are born at once; but a rotated file is not cut, and grows when it is written to.
+    pub(super) fn can_be(&self, facts: FileFacts) -> bool {
+        !self.whole || facts.size > self.seen || facts.size == self.seen && facts.modified == self.modified
     }
 }
 
@@ -109,7 +115,8 @@ impl Reader {
             lost = names.lost != self.lost || names.born.saturating_sub(self.born) > unknown;
             copied = names.lost != self.lost || names.copied.saturating_sub(self.copied) > open;
             self.observed = Some(names.changes);
-            self.born = names.born.saturating_sub(open);
+            // A file is there before the kernel tells of it.
+            self.born = names.born.max(self.born + unknown).saturating_sub(open);
             self.copied = names.copied.saturating_sub(open);
             self.lost = names.lost;
         }
@@ -119,16 +126,21 @@ impl Reader {
             was_cut |= self.back_was_cut()?;
         }
         let behind = self.unknown(&chain[place.map_or(0, |at| at + 1)..]);
+        let mut told = false;
         let (newer, mut changed) = match place {
-            Some(at) => (chain[..at].to_vec(), self.cut_in_place(behind, was_cut)?),
+            Some(at) => {
+                let changed = self.cut_in_place(behind, was_cut, lost)?;
+                told = lost && changed;
+                (chain[..at].to_vec(), changed)
+            }
             // It lost its name before it could be cut.
             None if back_rotated => (behind, false),
             None => self.cut_and_gone(behind, was_cut, copied, lost)?,
         };
-        if lost && newer.is_empty() {
-            self.owed = true;
-        } else if lost {
+        if lost && !newer.is_empty() {
             self.plan.push_back(Segment::Gap(UNKNOWN));
+        } else if lost && !told {
+            self.owed = true;
         }
         changed |= lost || !newer.is_empty();
         for link in newer.iter().rev() {
@@ -185,7 +197,7 @@ impl Reader {
         let back = self.parts().last().map(|part| part.id);
         for segment in &mut self.plan {
             let Segment::Part(part) = segment else { continue };
-            match chain.iter().find(|link| link.facts.id == part.id) {
+            match chain.iter().find(|link| link.facts.id == part.id && part.can_be(link.facts)) {
                 Some(link) => {
                     // A file that shrank keeps its size until that has been looked into.
                     part.seen = part.seen.max(link.facts.size);
@@ -217,15 +229,17 @@ impl Reader {
 
     /// The newest known file is in the chain; `copies` are files behind it that came since, the newest first. True when
     /// it was cut: what it held before is put into the plan before it.
-    fn cut_in_place(&mut self, mut copies: Vec<Link>, was_cut: bool) -> Result<bool, LogFault> {
+    fn cut_in_place(&mut self, mut copies: Vec<Link>, was_cut: bool, lost: bool) -> Result<bool, LogFault> {
         copies.retain(|copy| copy.facts.size > 0);
         copies.reverse();
-        if !was_cut && copies.is_empty() {
+        // Of a file that nothing was read of yet, only a copy tells that it was cut; the copy may be what was lost.
+        let unread = self.parts().last().is_some_and(|back| back.offset == 0);
+        if !was_cut && copies.is_empty() && !(lost && unread) {
             return Ok(false);
         }
         let holder = self.holder(&copies)?;
         let Some(back) = self.pop_back() else { return Ok(false) };
-        let unread = back.seen.saturating_sub(back.offset);
+        let known = if was_cut { back.seen.saturating_sub(back.offset) } else { 0 };
         let mut from = 0;
         match holder {
             Some(number) => {
@@ -234,16 +248,19 @@ impl Reader {
             }
             // All of it is in the copies.
             None if back.offset == 0 && !copies.is_empty() => {}
-            None if unread > 0 || !copies.is_empty() => {
-                self.plan.push_back(Segment::Gap(Gap { bytes: unread, ..UNKNOWN }));
+            None if known > 0 || !copies.is_empty() => {
+                self.plan.push_back(Segment::Gap(Gap { bytes: known, ..UNKNOWN }));
             }
             None => {}
         }
-        if copies.is_empty() {
+        if copies.is_empty() && was_cut {
             self.plan.push_back(Segment::Truncated);
         }
         for (number, link) in copies.iter().enumerate() {
             self.push_copy(link, if number == 0 { from } else { 0 });
+        }
+        if lost {
+            self.plan.push_back(Segment::Gap(UNKNOWN));
         }
         self.push_cut(back)?;
         Ok(true)
