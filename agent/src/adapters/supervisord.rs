@@ -1,6 +1,6 @@
 //! supervisord 4 over XML-RPC on its unix socket.
 //!
-//! The methods are a fixed list, [`Method`]; none of them is about all programs, and none reaches supervisord itself.
+//! The methods are a fixed list, `Method`; none of them is about all programs, and none reaches supervisord itself.
 //! Everything observed about the other side is written down beside the code that minds it.
 
 use std::collections::BTreeMap;

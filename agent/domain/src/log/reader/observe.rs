@@ -162,8 +162,13 @@ impl Reader {
         let mut chain = self.source.chain(&self.log)?;
         let making = start::copy_in_the_making(self.source.as_ref(), &self.log, &mut chain, None)?;
         let (newest, rest) = chain.split_first().ok_or(LogFault::Missing)?;
+        let mut part = Part::new(newest);
+        // Between two steps of a rotation the newest one may be one that was read already.
+        if newest.index > 0 && self.older.contains(&part.id) {
+            part.offset = part.seen;
+        }
         self.older = rest.iter().map(|link| link.facts.id).filter(|id| Some(*id) != making).collect();
-        self.plan = VecDeque::from([Segment::Part(Part::new(newest))]);
+        self.plan = VecDeque::from([Segment::Part(part)]);
         self.undecided = true;
         if let Some(names) = names {
             let open = u64::from(making.is_some());
